@@ -1,0 +1,38 @@
+/**
+ * The part of the global `Bun` that this project touches, for `deno check`, which knows the module `bun:ffi` only as
+ * `any` and the global not at all. `tsc` reads Bun's own, complete types instead and never this file.
+ */
+
+declare namespace Bun {
+  const version: string;
+
+  /** Collects garbage; at once when `force` is true. */
+  function gc(force?: boolean): number;
+
+  interface Socket {
+    readonly fd?: number;
+    ref(): void;
+    unref(): void;
+    end(): void;
+    terminate(): void;
+    pause(): void;
+    resume(): void;
+    write(data: string | ArrayBufferView | ArrayBuffer): number;
+  }
+
+  interface SocketHandler {
+    open?(socket: Socket): void;
+    data?(socket: Socket, data: Uint8Array): void;
+    drain?(socket: Socket): void;
+    end?(socket: Socket): void;
+    close?(socket: Socket, error?: Error): void;
+    error?(socket: Socket, error: Error): void;
+    binaryType?: "buffer" | "uint8array" | "arraybuffer";
+  }
+
+  /** Watches a connected socket that is open already. */
+  function connect(options: { fd: number; socket: SocketHandler }): Promise<Socket>;
+
+  function sleepSync(milliseconds: number): void;
+  function nanoseconds(): number;
+}
