@@ -1,0 +1,134 @@
+/** The generated tables against their data, and against what the system's C headers say. */
+import assert from "node:assert/strict";
+import process from "node:process";
+import { loadAbi, stale } from "../../scripts/gen-abi.ts";
+import type { StructFacts } from "../../scripts/gen-abi.ts";
+import * as abi from "../../src/ffi/abi.ts";
+import * as aarch64 from "../../src/ffi/abi_aarch64.ts";
+import * as x86_64 from "../../src/ffi/abi_x86_64.ts";
+import * as structs from "../../src/ffi/structs.ts";
+import * as versions from "../../src/ffi/versions.ts";
+import { evaluate, missingCompiler } from "../support/cc.ts";
+import type { Expression } from "../support/cc.ts";
+import { test } from "../support/gate.ts";
+import { checkLeaks } from "../support/leaks.ts";
+
+checkLeaks();
+
+const HEADERS = [
+  ..."dirent.h fcntl.h limits.h poll.h signal.h stdio.h time.h unistd.h".split(" "),
+  ..."sys/types.h sys/epoll.h sys/eventfd.h sys/file.h sys/inotify.h sys/mman.h sys/resource.h".split(" "),
+  ..."sys/socket.h sys/stat.h sys/syscall.h sys/uio.h sys/un.h sys/wait.h sys/xattr.h".split(" "),
+  ..."netinet/in.h netinet/tcp.h netinet/udp.h".split(" "),
+  ..."linux/falloc.h linux/filter.h linux/fuse.h linux/futex.h linux/openat2.h linux/time_types.h".split(" "),
+  "linux/io_uring.h",
+  "linux/io_uring/query.h",
+];
+const noCompiler = missingCompiler(["stdio.h", "linux/io_uring.h"]);
+
+const data = loadAbi();
+const ours = process.arch === "arm64" ? aarch64 : x86_64;
+const ourFacts = process.arch === "arm64" ? data.arch.aarch64 : data.arch.x86_64;
+
+/** Compares our values with C's, wherever C knows the name; gives back how many it knew. */
+function compareWithC(
+  headers: readonly string[],
+  expected: ReadonlyMap<string, [c: string, value: bigint]>,
+): number {
+  const expressions: Expression[] = [...expected].map(([name, [c]]) => ({ name, c }));
+  const actual = evaluate(headers, expressions);
+  for (const [name, value] of actual) assert.equal(expected.get(name)![1], value, name);
+  return actual.size;
+}
+
+function constantsOf(module: Readonly<Record<string, unknown>>): Map<string, [string, bigint]> {
+  const found = new Map<string, [string, bigint]>();
+  for (const [name, value] of Object.entries(module)) {
+    // Every version of the headers moves these.
+    if (/^IORING_\w+_LAST$|^__/.test(name)) continue;
+    if (typeof value === "number") found.set(name, [name, BigInt(value)]);
+    // C prints it as a signed value.
+    if (typeof value === "bigint") found.set(name, [name, BigInt.asIntN(64, value)]);
+  }
+  return found;
+}
+
+function layoutOf(
+  module: Readonly<Record<string, unknown>>,
+  facts: Readonly<Record<string, StructFacts>>,
+): Map<string, [string, bigint]> {
+  const found = new Map<string, [string, bigint]>();
+  for (const [name, { fields }] of Object.entries(facts)) {
+    const layout = module[name] as Readonly<Record<string, number>>;
+    const type = name.endsWith("_t") ? name : `struct ${name}`;
+    found.set(`sizeof ${name}`, [`sizeof(${type})`, BigInt(layout["size"]!)]);
+    found.set(`alignof ${name}`, [`_Alignof(${type})`, BigInt(layout["align"]!)]);
+    for (const field of Object.keys(fields)) {
+      // What is reserved shrinks as newer headers find a use for it.
+      if (/resv|pad|reserved/.test(field)) continue;
+      const key = field === "size" || field === "align" ? `${field}_` : field;
+      found.set(`${name}.${field}`, [`offsetof(${type}, ${field})`, BigInt(layout[key]!)]);
+      const size = layout[`${key}_size`];
+      if (size !== undefined) {
+        found.set(`sizeof ${name}.${field}`, [`sizeof(((${type} *)0)->${field})`, BigInt(size)]);
+      }
+    }
+  }
+  return found;
+}
+
+test("the generated files are up to date", () => {
+  assert.deepEqual(stale(), []);
+});
+
+test("both architectures have the same names", () => {
+  assert.deepEqual(Object.keys(aarch64).sort(), Object.keys(x86_64).sort());
+});
+
+test("constants are those of the C headers", { skip: noCompiler }, () => {
+  const count = compareWithC(HEADERS, constantsOf(abi));
+  assert.ok(count >= 500, `only ${count} constants were known to the compiler`);
+});
+
+test("the architecture's constants are those of the kernel's headers", { skip: noCompiler }, () => {
+  // The C library says 0 for O_LARGEFILE, hence the kernel's fcntl.h.
+  const count = compareWithC(["asm/fcntl.h", "asm/unistd.h", "sys/syscall.h"], constantsOf(ours));
+  assert.equal(count, Object.keys(ourFacts.constants).length);
+});
+
+test("structs are laid out as in the C headers", { skip: noCompiler }, () => {
+  const expected = new Map([
+    ...layoutOf(structs, { ...data.uring.structs, ...data.system.structs }),
+    ...layoutOf(ours as unknown as Record<string, unknown>, ourFacts.structs),
+  ]);
+  const count = compareWithC(HEADERS, expected);
+  assert.ok(count >= 300, `only ${count} sizes and offsets were known to the compiler`);
+});
+
+test("every opcode and register opcode has a name and a version", () => {
+  assert.equal(versions.OPCODE_NAME.length, abi.IORING_OP_LAST);
+  assert.equal(versions.OPCODE_KERNEL.length, abi.IORING_OP_LAST);
+  assert.equal(versions.OPCODE_NAME[abi.IORING_OP_READ], "IORING_OP_READ");
+  assert.equal(versions.OPCODE_KERNEL[abi.IORING_OP_READ], "5.6");
+  assert.equal(versions.REGISTER_NAME.length, abi.IORING_REGISTER_LAST);
+  assert.equal(versions.REGISTER_NAME[abi.IORING_REGISTER_PBUF_RING], "IORING_REGISTER_PBUF_RING");
+  assert.equal(versions.REGISTER_KERNEL[abi.IORING_REGISTER_PBUF_RING], "5.19");
+});
+
+test("every flag that has a value has a version", () => {
+  const groups: [readonly versions.Flag[], RegExp][] = [
+    [versions.SETUP_FLAGS, /^IORING_SETUP_/],
+    [versions.FEATURES, /^IORING_FEAT_/],
+    [versions.ENTER_FLAGS, /^IORING_ENTER_/],
+    [versions.SQE_FLAGS, /^IOSQE_.*(?<!_BIT)$/],
+    [versions.CQE_FLAGS, /^IORING_CQE_F_/],
+  ];
+  for (const [flags, pattern] of groups) {
+    const names = Object.keys(abi).filter((name) => pattern.test(name)).sort();
+    assert.deepEqual(flags.map(([, name]) => name).sort(), names);
+    for (const [value, name, kernel] of flags) {
+      assert.equal((abi as Readonly<Record<string, unknown>>)[name], value, name);
+      assert.match(kernel, /^[5-7]\.\d+$/, name);
+    }
+  }
+});
