@@ -1,0 +1,66 @@
+# shellcheck shell=bash
+# Sourced by the other scripts. Finds the root of the repository (ROOT), installs the npm dependencies if they are
+# missing or older than the lock file, and exports BUN and DENO: the real binaries, since the launchers in
+# node_modules/.bin may distort start-up times and traces of system calls.
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+export ROOT
+# No runtime looks for newer versions of itself, and nothing is coloured.
+export DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 CI="${CI:-true}"
+
+# Two scripts that start together must not both install.
+install_dependencies() {
+  local lock="$ROOT/package-lock.json" done="$ROOT/node_modules/.package-lock.json"
+  [ -e "$done" ] && [ ! "$lock" -nt "$done" ] && return 0
+  command -v npm >/dev/null || { echo "npm is needed to install Bun, Deno and TypeScript" >&2; return 1; }
+  mkdir -p "$ROOT/.cache"
+  (
+    flock 9
+    [ -e "$done" ] && [ ! "$lock" -nt "$done" ] && exit 0
+    cd "$ROOT" && npm ci --no-audit --no-fund --loglevel=error >&2 && touch "$done"
+  ) 9>"$ROOT/.cache/install.lock"
+}
+
+# Prints the first argument that is an executable for Linux and not a launcher in some scripting language.
+first_elf() {
+  local file
+  for file in "$@"; do
+    [ -x "$file" ] && [ "$(head -c 4 "$file" | tr -d '\0')" = $'\x7fELF' ] && { echo "$file"; return 0; }
+  done
+  echo "none of these is there: $*" >&2
+  return 1
+}
+
+find_runtimes() {
+  local modules="$ROOT/node_modules" bun deno
+  case "$(uname -m)" in
+    x86_64) bun=linux-x64 deno=linux-x64-glibc ;;
+    aarch64) bun=linux-aarch64 deno=linux-arm64-glibc ;;
+    *) echo "uring knows x86_64 and aarch64, not $(uname -m)" >&2; return 1 ;;
+  esac
+  # Bun's install script moves the binary out of its package into the place of the launcher.
+  BUN="$(first_elf "$modules/@oven/bun-$bun/bin/bun" "$modules/bun/bin/bun.exe")" || return 1
+  DENO="$(first_elf "$modules/@deno/$deno/deno" "$modules/deno/deno")" || return 1
+  export BUN DENO
+}
+
+# Installs Debian packages that are missing, when root; otherwise says what is missing and fails.
+ensure_deb() {
+  local package missing=()
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+  done
+  [ "${#missing[@]}" -eq 0 ] && return 0
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "missing Debian packages: ${missing[*]}" >&2
+    return 1
+  fi
+  local install=(apt-get install -y -q --no-install-recommends "${missing[@]}")
+  DEBIAN_FRONTEND=noninteractive "${install[@]}" >/dev/null 2>&1 && return 0
+  apt-get update -q >/dev/null 2>&1
+  DEBIAN_FRONTEND=noninteractive "${install[@]}" >/dev/null 2>&1 && return 0
+  echo "cannot install Debian packages: ${missing[*]}" >&2
+  return 1
+}
+
+install_dependencies && find_runtimes
