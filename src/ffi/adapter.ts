@@ -1,0 +1,61 @@
+/**
+ * What a runtime has to offer: one implementation per runtime (`bun.ts`, `deno.ts`), chosen in `system.ts`.
+ *
+ * @module
+ */
+import type { Functions, SymbolTable } from "./symbols.ts";
+
+/** Bytes that stay where they are for as long as this object is held. */
+export interface Pinned {
+  /** The memory. */
+  readonly bytes: Uint8Array;
+  /** Where it lies. */
+  readonly address: number;
+}
+
+/** `io_uring_enter`, in the two forms that the hot path uses; both return the kernel's result or `-errno`. */
+export interface EnterCalls {
+  /** `io_uring_enter(fd, toSubmit, minComplete, flags, NULL, 0)`. */
+  enter(fd: number, toSubmit: number, minComplete: number, flags: number): number;
+  /** `io_uring_enter2(fd, toSubmit, minComplete, flags, arg, size)`. */
+  enterArg(
+    fd: number,
+    toSubmit: number,
+    minComplete: number,
+    flags: number,
+    arg: Pinned,
+    size: number,
+  ): number;
+}
+
+/** A socket that the runtime's own event loop watches. */
+export interface Watched {
+  /** Keeps the process alive (as at the start) until {@link Watched.unref}. */
+  ref(): void;
+  /** Lets the process exit although the socket is watched. */
+  unref(): void;
+  /** Stops watching and closes the descriptor, which the runtime owns. */
+  close(): void;
+}
+
+/** One runtime's way of calling C and of touching memory. */
+export interface Adapter {
+  /** Which runtime this is. */
+  readonly name: "bun" | "deno";
+  /** How many macrotask turns are worth spinning before sleeping; more only burns CPU. */
+  readonly spinTurns: number;
+  /** Opens a shared library and returns its functions; throws when the library or a symbol is missing. */
+  open<T extends SymbolTable>(library: string, table: T): Functions<T>;
+  /** `io_uring_enter` out of liburing. */
+  openEnter(library: string): EnterCalls;
+  /** `io_uring_enter` through libc's `syscall`, whose failures are looked up in `errno`. */
+  openEnterSyscall(library: string, errno: () => number): EnterCalls;
+  /** The address that libc's `__errno_location` returns on this thread. */
+  errnoAddress(library: string): number;
+  /** The function that tells where a view's memory lies (its `buffer` must have been touched before). */
+  openAddress(library: string): (view: ArrayBufferView) => number;
+  /** Memory at an address as an ArrayBuffer that the garbage collector does not free. */
+  bufferAt(address: number, byteLength: number): ArrayBuffer;
+  /** Has the event loop watch one end of a socketpair; calls `onReadable` when bytes arrived (and were read). */
+  watch(fd: number, onReadable: () => void): Promise<Watched>;
+}

@@ -1,0 +1,23 @@
+/**
+ * What differs between the architectures.
+ *
+ * @module
+ */
+import * as aarch64 from "./abi_aarch64.ts";
+import * as x86_64 from "./abi_x86_64.ts";
+
+/** The machine's architecture, as the kernel names it. */
+export const ARCH: "x86_64" | "aarch64" = process.arch === "arm64" ? "aarch64" : "x86_64";
+
+const abi = ARCH === "aarch64" ? aarch64 : x86_64;
+
+/** Bypass the page cache; buffers, offsets and lengths must be aligned. */
+export const O_DIRECT: number = abi.O_DIRECT;
+/** Allow files over 2 GiB; implied on 64-bit systems. */
+export const O_LARGEFILE: number = abi.O_LARGEFILE;
+/** Fail unless it is a directory. */
+export const O_DIRECTORY: number = abi.O_DIRECTORY;
+/** Fail when the last component is a symbolic link. */
+export const O_NOFOLLOW: number = abi.O_NOFOLLOW;
+/** An unnamed file in a directory. */
+export const O_TMPFILE: number = abi.O_TMPFILE;

@@ -1,0 +1,129 @@
+/**
+ * The adapter for Bun, over `bun:ffi`.
+ *
+ * @module
+ */
+import { dlopen, FFIType, ptr, toArrayBuffer } from "bun:ffi";
+import type { Pointer } from "bun:ffi";
+import type { Adapter, EnterCalls, Pinned, Watched } from "./adapter.ts";
+import type { ArgType, Functions, SymbolTable } from "./symbols.ts";
+
+const ARG: Record<ArgType, FFIType> = {
+  i32: FFIType.i32,
+  u32: FFIType.u32,
+  word: FFIType.ptr,
+  bytes: FFIType.ptr,
+};
+const RESULT = { i32: FFIType.i32, word: FFIType.ptr } as const;
+
+type Callable = (...args: (number | null)[]) => number | bigint | null;
+
+function open<T extends SymbolTable>(library: string, table: T): Functions<T> {
+  const native: Record<string, { args: FFIType[]; returns: FFIType }> = {};
+  for (const [name, spec] of Object.entries(table)) {
+    native[name] = { args: spec.args.map((type) => ARG[type]), returns: RESULT[spec.result] };
+  }
+  const symbols = dlopen(library, native).symbols as unknown as Record<string, Callable>;
+  const functions: Record<string, (...args: (number | Uint8Array | null)[]) => number> = {};
+  for (const name of Object.keys(table)) {
+    const call = symbols[name]!;
+    functions[name] = (...args) =>
+      Number(call(...args.map((arg) => typeof arg === "object" ? pointerTo(arg) : arg)));
+  }
+  return functions as unknown as Functions<T>;
+}
+
+function pointerTo(view: ArrayBufferView | null): number | null {
+  return view === null || view.byteLength === 0 ? null : address(view);
+}
+
+function address(view: ArrayBufferView): number {
+  return ptr(view as Uint8Array) as number;
+}
+
+// The size is declared as a pointer: it is 64 bits wide in C, and wherever an argument goes by the stack that matters.
+const ENTER_ARGS = [FFIType.i32, FFIType.u32, FFIType.u32, FFIType.u32, FFIType.ptr] as const;
+
+function openEnter(library: string): EnterCalls {
+  const { io_uring_enter, io_uring_enter2 } = dlopen(library, {
+    io_uring_enter: { args: [...ENTER_ARGS], returns: FFIType.i32 },
+    io_uring_enter2: { args: [...ENTER_ARGS, FFIType.ptr], returns: FFIType.i32 },
+  }).symbols as unknown as Record<
+    "io_uring_enter" | "io_uring_enter2",
+    (...args: (number | null)[]) => number
+  >;
+  return {
+    enter: (fd: number, toSubmit: number, minComplete: number, flags: number): number =>
+      io_uring_enter(fd, toSubmit, minComplete, flags, null),
+    enterArg: (
+      fd: number,
+      toSubmit: number,
+      minComplete: number,
+      flags: number,
+      arg: Pinned,
+      size: number,
+    ): number => io_uring_enter2(fd, toSubmit, minComplete, flags, arg.address, size),
+  };
+}
+
+function openEnterSyscall(library: string, errno: () => number): EnterCalls {
+  const { syscall } = dlopen(library, {
+    syscall: { args: [FFIType.i32, ...ENTER_ARGS, FFIType.ptr], returns: FFIType.i32 },
+  }).symbols as unknown as { syscall: (...args: (number | null)[]) => number };
+  const IO_URING_ENTER = 426;
+  return {
+    enter: (fd: number, toSubmit: number, minComplete: number, flags: number): number => {
+      const result = syscall(IO_URING_ENTER, fd, toSubmit, minComplete, flags, null, 0);
+      return result < 0 ? -errno() : result;
+    },
+    enterArg: (
+      fd: number,
+      toSubmit: number,
+      minComplete: number,
+      flags: number,
+      arg: Pinned,
+      size: number,
+    ): number => {
+      const result = syscall(IO_URING_ENTER, fd, toSubmit, minComplete, flags, arg.address, size);
+      return result < 0 ? -errno() : result;
+    },
+  };
+}
+
+function errnoAddress(library: string): number {
+  const symbols = dlopen(library, { __errno_location: { args: [], returns: FFIType.ptr } }).symbols;
+  return Number(symbols.__errno_location());
+}
+
+async function watch(fd: number, onReadable: () => void): Promise<Watched> {
+  const socket = await Bun.connect({
+    // Bun takes `fd` (a connected socket to adopt), which its type declarations leave out.
+    ...({ fd } as unknown as { unix: string }),
+    socket: {
+      data(): void {
+        onReadable();
+      },
+      error(): void {},
+      close(): void {},
+    },
+  });
+  return {
+    ref: () => socket.ref(),
+    unref: () => socket.unref(),
+    close: () => socket.terminate(),
+  };
+}
+
+/** Bun. */
+export const adapter: Adapter = {
+  name: "bun",
+  spinTurns: 8,
+  open,
+  openEnter,
+  openEnterSyscall,
+  errnoAddress,
+  openAddress: () => address,
+  bufferAt: (address: number, byteLength: number): ArrayBuffer =>
+    toArrayBuffer(address as Pointer, 0, byteLength),
+  watch,
+};

@@ -1,0 +1,87 @@
+/**
+ * Memory from `mmap`: it never moves, the kernel may keep its address, and it goes away when told or when nothing
+ * can reach it any more.
+ *
+ * @module
+ */
+import {
+  MADV_DONTFORK,
+  MAP_ANONYMOUS,
+  MAP_POPULATE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  PROT_READ,
+  PROT_WRITE,
+} from "./abi.ts";
+import { check } from "./errors.ts";
+import { adapter, system } from "./system.ts";
+
+interface Area {
+  readonly address: number;
+  readonly byteLength: number;
+}
+
+// The registry watches the ArrayBuffer and not the Mapping: whoever still holds any view of the memory holds that.
+const areas = new FinalizationRegistry<Area>((area) => {
+  system().munmap(area.address, area.byteLength);
+});
+
+/** A piece of mapped memory. */
+export class Mapping implements Disposable {
+  /** Where it begins. */
+  readonly address: number;
+  /** Its length in bytes. */
+  readonly byteLength: number;
+  #buffer: ArrayBuffer | null;
+
+  private constructor(address: number, byteLength: number) {
+    this.address = address;
+    this.byteLength = byteLength;
+    this.#buffer = adapter.bufferAt(address, byteLength);
+    areas.register(this.#buffer, { address, byteLength }, this);
+  }
+
+  /** Zeroed memory of this process; the child of a `fork` does not see it. */
+  static anonymous(byteLength: number, extraFlags = 0): Mapping {
+    return Mapping.#map(byteLength, MAP_PRIVATE | MAP_ANONYMOUS | extraFlags, -1, 0);
+  }
+
+  /** Memory that a descriptor offers (a ring's), shared with the kernel. */
+  static shared(byteLength: number, fd: number, offset: number): Mapping {
+    return Mapping.#map(byteLength, MAP_SHARED | MAP_POPULATE, fd, offset);
+  }
+
+  static #map(byteLength: number, flags: number, fd: number, offset: number): Mapping {
+    const sys = system();
+    const address = check(sys.mmap(0, byteLength, PROT_READ | PROT_WRITE, flags, fd, offset), "mmap");
+    // A forked child that wrote to the rings would corrupt its parent's.
+    sys.madvise(address, byteLength, MADV_DONTFORK);
+    return new Mapping(address, byteLength);
+  }
+
+  /**
+   * The memory.
+   *
+   * @throws TypeError after {@link Mapping.unmap}.
+   */
+  get buffer(): ArrayBuffer {
+    if (this.#buffer === null) throw new TypeError("The memory is unmapped");
+    return this.#buffer;
+  }
+
+  /** Gives the memory back. Every view of it becomes empty first, so that none can touch what is no longer there. */
+  unmap(): void {
+    const buffer = this.#buffer;
+    if (buffer === null) return;
+    this.#buffer = null;
+    areas.unregister(this);
+    buffer.transfer();
+    if (!buffer.detached) return; // Better leaked than pulled from under a view.
+    check(system().munmap(this.address, this.byteLength), "munmap");
+  }
+
+  /** The same as {@link Mapping.unmap}. */
+  [Symbol.dispose](): void {
+    this.unmap();
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * The C functions that the library calls, each with the type of its result and of its arguments. The runtime's
+ * adapter turns a row into a function; nothing else in the library knows a C signature.
+ *
+ * @module
+ */
+
+/**
+ * How a C argument is passed.
+ *
+ * - `i32`, `u32`: a number.
+ * - `word`: a 64-bit integer or an address as a number (up to 2⁵³), for calls off the hot path.
+ * - `bytes`: the memory of a view, or `null` for a null pointer.
+ */
+export type ArgType = "i32" | "u32" | "word" | "bytes";
+
+/** How a C result comes back: a 32-bit integer, or a 64-bit one or an address as a number. */
+export type ResultType = "i32" | "word";
+
+/** A C function: its result, then its arguments. */
+export interface SymbolSpec {
+  /** The type of the result. */
+  readonly result: ResultType;
+  /** The types of the arguments in order. */
+  readonly args: readonly ArgType[];
+}
+
+/** A group of functions that one shared library exports. */
+export type SymbolTable = Readonly<Record<string, SymbolSpec>>;
+
+/** The JavaScript type for an {@link ArgType}. */
+export type ArgValue<T extends ArgType> = T extends "bytes" ? Uint8Array | Int32Array | null : number;
+
+type Arguments<A extends readonly ArgType[]> = { -readonly [I in keyof A]: ArgValue<A[I]> };
+
+/** The functions of a {@link SymbolTable}, callable. */
+export type Functions<T extends SymbolTable> = {
+  readonly [K in keyof T]: (...args: Arguments<T[K]["args"]>) => number;
+};
+
+/** What the kernel's three calls look like in liburing, which returns `-errno`. */
+export const LIBURING = {
+  // int io_uring_setup(unsigned entries, struct io_uring_params *p)
+  io_uring_setup: { result: "i32", args: ["u32", "bytes"] },
+  // int io_uring_register(unsigned fd, unsigned opcode, const void *arg, unsigned nr_args)
+  io_uring_register: { result: "i32", args: ["i32", "u32", "bytes", "u32"] },
+} as const;
+
+/** `io_uring_setup` through libc's `syscall`, which sets `errno`. */
+export const SYSCALL_SETUP = {
+  // long syscall(long number, unsigned entries, struct io_uring_params *p)
+  syscall: { result: "i32", args: ["i32", "u32", "bytes"] },
+} as const;
+
+/** `io_uring_register` through libc's `syscall`. */
+export const SYSCALL_REGISTER = {
+  // long syscall(long number, unsigned fd, unsigned opcode, const void *arg, unsigned nr_args)
+  syscall: { result: "i32", args: ["i32", "i32", "u32", "bytes", "u32"] },
+} as const;
+
+/** libc functions that the rings and the waker need; each sets `errno` and returns −1 when it fails. */
+export const LIBC = {
+  // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+  mmap: { result: "word", args: ["word", "word", "i32", "i32", "i32", "word"] },
+  // int munmap(void *addr, size_t length)
+  munmap: { result: "i32", args: ["word", "word"] },
+  // int madvise(void *addr, size_t length, int advice)
+  madvise: { result: "i32", args: ["word", "word", "i32"] },
+  // int close(int fd)
+  close: { result: "i32", args: ["i32"] },
+  // int eventfd(unsigned int initval, int flags)
+  eventfd: { result: "i32", args: ["u32", "i32"] },
+  // int socketpair(int domain, int type, int protocol, int sv[2])
+  socketpair: { result: "i32", args: ["i32", "i32", "i32", "bytes"] },
+  // ssize_t read(int fd, void *buf, size_t count)
+  read: { result: "i32", args: ["i32", "bytes", "u32"] },
+  // ssize_t write(int fd, const void *buf, size_t count)
+  write: { result: "i32", args: ["i32", "bytes", "u32"] },
+} as const;
+
+/** libc functions needed now and then, opened when the first of them is called. */
+export const LIBC_RARE = {
+  // int getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+  getsockname: { result: "i32", args: ["i32", "bytes", "bytes"] },
+  // int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
+  getpeername: { result: "i32", args: ["i32", "bytes", "bytes"] },
+  // int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+  setsockopt: { result: "i32", args: ["i32", "i32", "i32", "bytes", "u32"] },
+  // int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+  getsockopt: { result: "i32", args: ["i32", "i32", "i32", "bytes", "bytes"] },
+  // int posix_fadvise(int fd, off_t offset, off_t len, int advice)
+  posix_fadvise: { result: "i32", args: ["i32", "word", "word", "i32"] },
+  // int getrlimit(int resource, struct rlimit *rlim)
+  getrlimit: { result: "i32", args: ["i32", "bytes"] },
+  // int uname(struct utsname *buf)
+  uname: { result: "i32", args: ["bytes"] },
+  // int open(const char *path, int flags, ...)
+  open: { result: "i32", args: ["bytes", "i32", "u32"] },
+  // int pipe2(int fds[2], int flags)
+  pipe2: { result: "i32", args: ["bytes", "i32"] },
+} as const;

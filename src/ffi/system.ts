@@ -1,0 +1,127 @@
+/**
+ * The system calls of this thread, opened at first use: liburing's when it is installed, otherwise the same three
+ * through libc's `syscall`.
+ *
+ * @module
+ */
+import type { Adapter, EnterCalls, Pinned } from "./adapter.ts";
+import { UringUnavailableError } from "./errors.ts";
+import {
+  type Functions,
+  LIBC,
+  LIBC_RARE,
+  LIBURING,
+  type SymbolTable,
+  SYSCALL_REGISTER,
+  SYSCALL_SETUP,
+} from "./symbols.ts";
+
+/** The runtime that this program runs in. */
+export const adapter: Adapter = await loadAdapter();
+
+async function loadAdapter(): Promise<Adapter> {
+  if ("Bun" in globalThis) return (await import("./bun.ts")).adapter;
+  if ("Deno" in globalThis) return (await import("./deno.ts")).adapter;
+  throw new Error("uring runs in Bun and in Deno; this runtime is neither");
+}
+
+const LIBC_NAMES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
+const LIBURING_NAMES = ["liburing.so.2"];
+const SYS_IO_URING_SETUP = 425;
+const SYS_IO_URING_REGISTER = 427;
+
+/** The calls that the library makes; each returns the C result, or `-errno` where C would return −1. */
+export interface System extends EnterCalls, Functions<typeof LIBC> {
+  /** Which library `io_uring_*` comes from. */
+  readonly library: "liburing" | "libc";
+  /** `io_uring_setup(entries, params)`. */
+  setup(entries: number, params: Uint8Array): number;
+  /** `io_uring_register(fd, opcode, arg, count)`. */
+  register(fd: number, opcode: number, arg: Uint8Array | Int32Array | null, count: number): number;
+  /** The address of a view, unchecked: use `addressOf`. */
+  address(view: ArrayBufferView): number;
+  /** libc functions off the beaten track. */
+  readonly rare: Functions<typeof LIBC_RARE>;
+}
+
+let opened: System | undefined;
+
+/** The system calls, opened when this is first called. */
+export function system(): System {
+  return opened ??= openSystem();
+}
+
+function openSystem(): System {
+  const { library: libc, functions } = openFirst(LIBC_NAMES, (name) => adapter.open(name, LIBC));
+  const errnoWord = new Int32Array(adapter.bufferAt(adapter.errnoAddress(libc), 4));
+  const errno = (): number => errnoWord[0]!;
+  const calls = withErrno(functions, errno);
+  let rare: Functions<typeof LIBC_RARE> | undefined;
+  return {
+    ...calls,
+    ...openRings(libc, errno),
+    address: adapter.openAddress(libc),
+    get rare(): Functions<typeof LIBC_RARE> {
+      return rare ??= withErrno(adapter.open(libc, LIBC_RARE), errno);
+    },
+  };
+}
+
+type RingCalls = EnterCalls & Pick<System, "library" | "setup" | "register">;
+
+function openRings(libc: string, errno: () => number): RingCalls {
+  for (const library of LIBURING_NAMES) {
+    const calls = openLiburing(library);
+    if (calls !== null) return calls;
+  }
+  const setup = withErrno(adapter.open(libc, SYSCALL_SETUP), errno).syscall;
+  const register = withErrno(adapter.open(libc, SYSCALL_REGISTER), errno).syscall;
+  return {
+    library: "libc",
+    ...adapter.openEnterSyscall(libc, errno),
+    setup: (entries, params) => setup(SYS_IO_URING_SETUP, entries, params),
+    register: (fd, opcode, arg, count) => register(SYS_IO_URING_REGISTER, fd, opcode, arg, count),
+  };
+}
+
+function openLiburing(library: string): RingCalls | null {
+  try {
+    const { io_uring_setup, io_uring_register } = adapter.open(library, LIBURING);
+    return {
+      library: "liburing",
+      ...adapter.openEnter(library),
+      setup: io_uring_setup,
+      register: io_uring_register,
+    };
+  } catch {
+    // Not installed, or older than 2.3 (which lacks the three calls): libc has them too.
+    return null;
+  }
+}
+
+function openFirst<R>(
+  names: readonly string[],
+  open: (name: string) => R,
+): { library: string; functions: R } {
+  let failure: unknown;
+  for (const library of names) {
+    try {
+      return { library, functions: open(library) };
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  throw new UringUnavailableError("ffi", { cause: failure });
+}
+
+function withErrno<T extends SymbolTable>(functions: Functions<T>, errno: () => number): Functions<T> {
+  const wrapped: Record<string, (...args: never[]) => number> = {};
+  for (const [name, call] of Object.entries(functions) as [string, (...args: never[]) => number][]) {
+    wrapped[name] = (...args) => {
+      const result = call(...args);
+      // MAP_FAILED, the one failure that is not −1, arrives as 2⁶⁴ − 1.
+      return result === -1 || result >= 2 ** 63 ? -errno() : result;
+    };
+  }
+  return wrapped as unknown as Functions<T>;
+}

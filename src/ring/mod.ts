@@ -1,0 +1,28 @@
+/**
+ * `uring/ring`: the rings as liburing has them, for those who want exactly that. Promises are one layer up, in
+ * `uring`.
+ *
+ * @module
+ */
+export * from "../ffi/abi.ts";
+export { ARCH, O_DIRECT, O_DIRECTORY, O_LARGEFILE, O_NOFOLLOW, O_TMPFILE } from "../ffi/arch.ts";
+export {
+  type UnavailableReason,
+  UringError,
+  type UringErrorDetails,
+  UringUnavailableError,
+} from "../ffi/errors.ts";
+export { Mapping } from "../ffi/memory.ts";
+export { addressOf } from "../ffi/pin.ts";
+export { cString } from "../ffi/cstring.ts";
+export { BufRing, bufRingAdd, bufRingAdvance, bufRingCqAdvance, bufRingMask } from "./buf_ring.ts";
+export { Cqe } from "./cqe.ts";
+export { Probe } from "./probe.ts";
+export { RingQueues, type Timespec } from "./queues.ts";
+export { type Memory, RingRegister, type SyncCancelOptions } from "./register.ts";
+export { Ring } from "./ring.ts";
+export { type RingOptions } from "./setup.ts";
+export { Sqe } from "./sqe.ts";
+export { SqeBase, type U64 } from "./sqe_base.ts";
+export { SqeFiles } from "./sqe_files.ts";
+export { SqeNet } from "./sqe_net.ts";

@@ -1,0 +1,476 @@
+/**
+ * The two queues of a ring: getting entries, submitting, waiting, and taking completions.
+ *
+ * @module
+ */
+import type { Pinned } from "../ffi/adapter.ts";
+import { ARCH } from "../ffi/arch.ts";
+import {
+  IORING_CQ_EVENTFD_DISABLED,
+  IORING_CQE_F_32,
+  IORING_CQE_F_SKIP,
+  IORING_ENTER_ABS_TIMER,
+  IORING_ENTER_EXT_ARG,
+  IORING_ENTER_GETEVENTS,
+  IORING_ENTER_REGISTERED_RING,
+  IORING_ENTER_SQ_WAIT,
+  IORING_ENTER_SQ_WAKEUP,
+  IORING_FEAT_EXT_ARG,
+  IORING_SETUP_CQE32,
+  IORING_SETUP_CQE_MIXED,
+  IORING_SETUP_IOPOLL,
+  IORING_SETUP_NO_SQARRAY,
+  IORING_SETUP_SQPOLL,
+  IORING_SQ_CQ_OVERFLOW,
+  IORING_SQ_NEED_WAKEUP,
+  IORING_SQ_TASKRUN,
+} from "../ffi/abi.ts";
+import { UringError } from "../ffi/errors.ts";
+import { pinned } from "../ffi/pin.ts";
+import {
+  __kernel_timespec,
+  io_cqring_offsets,
+  io_sqring_offsets,
+  io_uring_getevents_arg,
+  io_uring_params,
+} from "../ffi/structs.ts";
+import { type System, system } from "../ffi/system.ts";
+import { Cqe } from "./cqe.ts";
+import { cqeSize, type RingParts, sqeSize } from "./setup.ts";
+import { Sqe } from "./sqe.ts";
+
+/** A time span or a point in time: `struct __kernel_timespec`. */
+export interface Timespec {
+  /** Seconds. */
+  readonly sec: number;
+  /** Nanoseconds, below 10⁹. */
+  readonly nsec: number;
+}
+
+// x86-64 keeps loads in order among themselves, and stores after them: there the completion queue's indices need no
+// Atomics (7 ns each), which matters in small batches. Elsewhere they do.
+const ORDERED = ARCH === "x86_64";
+
+const EINTR = -4;
+const ETIME = -62;
+
+/** The submission and the completion queue of one ring. */
+export class RingQueues {
+  /** The ring's descriptor; −1 once closed, and with `IORING_SETUP_REGISTERED_FD_ONLY`. */
+  get fd(): number {
+    return this.ringFd;
+  }
+  /** The `IORING_SETUP_*` flags in force. */
+  readonly flags: number;
+  /** The kernel's `IORING_FEAT_*` bits. */
+  readonly features: number;
+  /** How many entries the submission queue has. */
+  readonly sqEntries: number;
+  /** How many entries the completion queue has. */
+  readonly cqEntries: number;
+
+  /** @internal */
+  protected ringFd: number;
+  /** What `io_uring_enter` is called with: the descriptor, or its registered index. @internal */
+  protected enterFd: number;
+  /** Flags that every enter has. @internal */
+  protected enterFlags: number = 0;
+
+  readonly #system: System = system();
+  readonly #sqWords: Int32Array;
+  readonly #cqWords: Int32Array;
+  readonly #sqHeadAt: number;
+  readonly #sqTailAt: number;
+  readonly #sqFlagsAt: number;
+  readonly #sqDroppedAt: number;
+  readonly #cqHeadAt: number;
+  readonly #cqTailAt: number;
+  readonly #cqOverflowAt: number;
+  readonly #cqFlagsAt: number;
+  readonly #sqMask: number;
+  readonly #cqMask: number;
+  readonly #sqes: Sqe[] = [];
+  readonly #cqes: Cqe[] = [];
+  readonly #sqpoll: boolean;
+  readonly #mustEnter: boolean;
+  readonly #mixed: boolean;
+  // What the kernel has consumed as far as is known, what is published, and what was handed out by getSqe.
+  #sqHead = 0;
+  #sqPublished = 0;
+  #sqTail = 0;
+  #cqHead = 0;
+  #waitArg: Pinned | null = null;
+
+  /** @internal */
+  protected constructor(parts: RingParts) {
+    const { params, sqRing, cqRing, sqes, flags } = parts;
+    const get = (offset: number): number => params.getUint32(offset, true);
+    const sqAt = (field: number): number => get(io_uring_params.sq_off + field) >> 2;
+    const cqAt = (field: number): number => get(io_uring_params.cq_off + field) >> 2;
+    this.ringFd = parts.fd;
+    this.enterFd = parts.fd;
+    if (parts.registeredFd >= 0) {
+      this.enterFd = parts.registeredFd;
+      this.enterFlags = IORING_ENTER_REGISTERED_RING;
+    }
+    this.flags = flags;
+    this.features = get(io_uring_params.features);
+    this.sqEntries = get(io_uring_params.sq_entries);
+    this.cqEntries = get(io_uring_params.cq_entries);
+    this.#sqWords = new Int32Array(sqRing.buffer, 0, sqRing.byteLength >> 2);
+    this.#cqWords = sqRing === cqRing
+      ? this.#sqWords
+      : new Int32Array(cqRing.buffer, 0, cqRing.byteLength >> 2);
+    this.#sqHeadAt = sqAt(io_sqring_offsets.head);
+    this.#sqTailAt = sqAt(io_sqring_offsets.tail);
+    this.#sqFlagsAt = sqAt(io_sqring_offsets.flags);
+    this.#sqDroppedAt = sqAt(io_sqring_offsets.dropped);
+    this.#cqHeadAt = cqAt(io_cqring_offsets.head);
+    this.#cqTailAt = cqAt(io_cqring_offsets.tail);
+    this.#cqOverflowAt = cqAt(io_cqring_offsets.overflow);
+    this.#cqFlagsAt = cqAt(io_cqring_offsets.flags);
+    this.#sqMask = this.#sqWords[sqAt(io_sqring_offsets.ring_mask)]!;
+    this.#cqMask = this.#cqWords[cqAt(io_cqring_offsets.ring_mask)]!;
+    this.#sqpoll = (flags & IORING_SETUP_SQPOLL) !== 0;
+    this.#mustEnter = (flags & IORING_SETUP_IOPOLL) !== 0;
+    this.#mixed = (flags & IORING_SETUP_CQE_MIXED) !== 0;
+    this.#makeViews(sqes.buffer, cqAt(io_cqring_offsets.cqes));
+    if ((flags & IORING_SETUP_NO_SQARRAY) === 0) {
+      // Entry n always stands in slot n: the indirection is filled in once.
+      const array = sqAt(io_sqring_offsets.array);
+      for (let i = 0; i < this.sqEntries; i++) this.#sqWords[array + i] = i;
+    }
+  }
+
+  #makeViews(sqes: ArrayBuffer, cqesAt: number): void {
+    const sqeBytes = sqeSize(this.flags);
+    const words = new Int32Array(sqes, 0, this.sqEntries * sqeBytes >> 2);
+    const pairs = new Float64Array(sqes, 0, words.length >> 1);
+    for (let i = 0; i < this.sqEntries; i++) {
+      this.#sqes.push(new Sqe(words, pairs, i * sqeBytes >> 2, sqeBytes));
+    }
+    const cqeWords = cqeSize(this.flags) >> 2;
+    for (let i = 0; i < this.cqEntries; i++) this.#cqes.push(new Cqe(this.#cqWords, cqesAt + i * cqeWords));
+  }
+
+  /** Throws once the ring is closed: its memory is gone. @internal */
+  protected assertOpen(): void {
+    if (this.enterFd < 0) throw new TypeError("The ring is closed");
+  }
+
+  /** Makes every further use throw. @internal */
+  protected retire(): void {
+    this.ringFd = -1;
+    this.enterFd = -1;
+    // No free entry as far as getSqe's fast path can tell.
+    this.#sqHead = (this.#sqTail - this.sqEntries) | 0;
+  }
+
+  /** The next free submission entry, cleared except for its `user_data`, or null when the queue is full. */
+  getSqe(): Sqe | null {
+    const tail = this.#sqTail;
+    if (((tail - this.#sqHead) | 0) >= this.sqEntries) {
+      this.assertOpen();
+      this.#sqHead = Atomics.load(this.#sqWords, this.#sqHeadAt);
+      if (((tail - this.#sqHead) | 0) >= this.sqEntries) return null;
+    }
+    this.#sqTail = (tail + 1) | 0;
+    const sqe = this.#sqes[tail & this.#sqMask]!;
+    sqe.clear();
+    return sqe;
+  }
+
+  /** How many entries wait to be submitted or, with SQPOLL, to be consumed. */
+  sqReady(): number {
+    this.assertOpen();
+    if (this.#sqpoll) this.#sqHead = Atomics.load(this.#sqWords, this.#sqHeadAt);
+    return (this.#sqTail - this.#sqHead) | 0;
+  }
+
+  /** How many entries `getSqe` will still give out. */
+  sqSpaceLeft(): number {
+    return this.sqEntries - this.sqReady();
+  }
+
+  /** How many entries the kernel dropped because their index was invalid: always 0 through this class. */
+  sqDropped(): number {
+    return Atomics.load(this.#sqWords, this.#sqDroppedAt) >>> 0;
+  }
+
+  /** Tells the kernel of new entries without waiting: `io_uring_submit`. Returns how many it took. */
+  submit(): number {
+    return this.#submit(0, 0);
+  }
+
+  /**
+   * Submits and waits for at least `waitNr` completions: `io_uring_submit_and_wait`. Returns how many entries the
+   * kernel took. A signal can end the wait early once something was submitted.
+   */
+  submitAndWait(waitNr: number): number {
+    return this.#submit(waitNr, IORING_ENTER_GETEVENTS);
+  }
+
+  /** Submits and runs the kernel's deferred work for this ring: `io_uring_submit_and_get_events`. */
+  submitAndGetEvents(): number {
+    return this.#submit(0, IORING_ENTER_GETEVENTS);
+  }
+
+  /** Runs the kernel's deferred work and flushes an overflow, without submitting: `io_uring_get_events`. */
+  getEvents(): void {
+    this.#enter(0, 0, IORING_ENTER_GETEVENTS);
+  }
+
+  /**
+   * Submits and waits for `waitNr` completions or until the time is over: `io_uring_submit_and_wait_timeout`, Linux
+   * 5.11. Returns how many entries were taken, whether the time ran out or not: `cqReady()` tells.
+   *
+   * @param waitNr How many completions to wait for.
+   * @param timeout How long, or null for ever.
+   * @param options `absolute`: the time is a point of the ring's clock (Linux 6.12). `minWaitUsec`: microseconds to
+   * wait for all of `waitNr`; after these one completion is enough (Linux 6.12).
+   */
+  submitAndWaitTimeout(
+    waitNr: number,
+    timeout: Timespec | null,
+    options: { absolute?: boolean; minWaitUsec?: number } = {},
+  ): number {
+    const toSubmit = this.#flush();
+    const absolute = options.absolute === true ? IORING_ENTER_ABS_TIMER : 0;
+    const flags = IORING_ENTER_GETEVENTS | absolute | this.#wakeFlag();
+    return this.#enterTimed(toSubmit, waitNr, flags, timeout, options.minWaitUsec ?? 0);
+  }
+
+  /** Waits until the SQPOLL thread has consumed an entry: `io_uring_sqring_wait`, Linux 5.10. */
+  sqringWait(): void {
+    if (this.#sqpoll && this.sqSpaceLeft() === 0) this.#enter(0, 0, IORING_ENTER_SQ_WAIT);
+  }
+
+  /** How many completions are there. */
+  cqReady(): number {
+    this.assertOpen();
+    return (Atomics.load(this.#cqWords, this.#cqTailAt) - this.#cqHead) | 0;
+  }
+
+  /** Whether completions wait in the kernel for room in the queue: `io_uring_cq_has_overflow`. */
+  cqHasOverflow(): boolean {
+    this.assertOpen();
+    return (Atomics.load(this.#sqWords, this.#sqFlagsAt) & IORING_SQ_CQ_OVERFLOW) !== 0;
+  }
+
+  /** How many completions were lost; 0 on a kernel with `IORING_FEAT_NODROP`, which keeps them. */
+  cqOverflowed(): number {
+    return Atomics.load(this.#cqWords, this.#cqOverflowAt) >>> 0;
+  }
+
+  /** Whether an enter is needed to see completions: overflow, or deferred work announced by `IORING_SQ_TASKRUN`. */
+  cqNeedsEnter(): boolean {
+    const flags = Atomics.load(this.#sqWords, this.#sqFlagsAt);
+    return this.#mustEnter || (flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) !== 0;
+  }
+
+  /** Whether completions signal the registered eventfd: `io_uring_cq_eventfd_enabled`. */
+  cqEventfdEnabled(): boolean {
+    return (Atomics.load(this.#cqWords, this.#cqFlagsAt) & IORING_CQ_EVENTFD_DISABLED) === 0;
+  }
+
+  /** Switches the registered eventfd on and off without a system call: `io_uring_cq_eventfd_toggle`, Linux 5.8. */
+  cqEventfdToggle(enabled: boolean): void {
+    const flags = this.#cqWords[this.#cqFlagsAt]!;
+    const next = enabled ? flags & ~IORING_CQ_EVENTFD_DISABLED : flags | IORING_CQ_EVENTFD_DISABLED;
+    Atomics.store(this.#cqWords, this.#cqFlagsAt, next);
+  }
+
+  /** The oldest completion, or null when there is none: `io_uring_peek_cqe`. It stays until advanced past. */
+  peekCqe(): Cqe | null {
+    if (this.cqReady() === 0) {
+      if (!this.cqNeedsEnter()) return null;
+      this.getEvents();
+    }
+    this.#skipFiller();
+    return this.cqReady() === 0 ? null : this.#cqes[this.#cqHead & this.#cqMask]!;
+  }
+
+  /** Puts up to `cqes.length` completions into `cqes`, oldest first, and returns how many: `io_uring_peek_batch_cqe`. */
+  peekBatchCqe(cqes: (Cqe | undefined)[]): number {
+    this.assertOpen();
+    if (this.cqReady() === 0 && this.cqNeedsEnter()) this.getEvents();
+    let count = 0;
+    let head = this.#cqHead;
+    const tail = Atomics.load(this.#cqWords, this.#cqTailAt);
+    while (count < cqes.length && head !== tail) {
+      const cqe = this.#cqes[head & this.#cqMask]!;
+      cqes[count++] = cqe;
+      head = (head + this.#slots(cqe)) | 0;
+    }
+    return count;
+  }
+
+  /** The oldest completion, waited for: `io_uring_wait_cqe`. */
+  waitCqe(): Cqe {
+    return this.waitCqeNr(1);
+  }
+
+  /** Waits until `waitNr` completions are there and returns the oldest: `io_uring_wait_cqe_nr`. */
+  waitCqeNr(waitNr: number): Cqe {
+    while (this.cqReady() < waitNr) this.#enter(0, waitNr, IORING_ENTER_GETEVENTS);
+    return this.peekCqe()!;
+  }
+
+  /** The oldest completion, or null when none came in time: `io_uring_wait_cqe_timeout`, Linux 5.11. */
+  waitCqeTimeout(timeout: Timespec): Cqe | null {
+    if (this.cqReady() === 0) this.#enterTimed(0, 1, IORING_ENTER_GETEVENTS, timeout, 0);
+    return this.peekCqe();
+  }
+
+  /** Marks one completion as done: `io_uring_cqe_seen`. */
+  cqeSeen(cqe: Cqe): void {
+    this.cqAdvance(this.#slots(cqe));
+  }
+
+  /** Marks the `count` oldest completions as done, in queue slots (a big one of a mixed ring takes two). */
+  cqAdvance(count: number): void {
+    this.assertOpen();
+    if (count === 0) return;
+    this.#cqHead = (this.#cqHead + count) | 0;
+    Atomics.store(this.#cqWords, this.#cqHeadAt, this.#cqHead);
+  }
+
+  /**
+   * Visits every completion that is there, oldest first, advances past those visited, and returns how many they were:
+   * `io_uring_for_each_cqe` and `io_uring_cq_advance`. When `visit` throws, the one it threw at counts as visited.
+   */
+  forEachCqe(visit: (cqe: Cqe) => void): number {
+    this.assertOpen();
+    if (this.#mixed) return this.#forEachMixed(visit);
+    const first = this.#cqHead;
+    let tail = ORDERED ? this.#cqWords[this.#cqTailAt]! : first;
+    if (((tail - first) | 0) <= 0) {
+      // An engine may keep a plain load's value through a polling loop, so "nothing there" is only believed from here.
+      tail = Atomics.load(this.#cqWords, this.#cqTailAt);
+      if (first === tail) return 0;
+    }
+    const cqes = this.#cqes;
+    const mask = this.#cqMask;
+    let head = first;
+    try {
+      while (head !== tail) {
+        const cqe = cqes[head & mask]!;
+        head = (head + 1) | 0;
+        visit(cqe);
+      }
+    } finally {
+      this.#cqHead = head;
+      if (ORDERED) this.#cqWords[this.#cqHeadAt] = head;
+      else Atomics.store(this.#cqWords, this.#cqHeadAt, head);
+    }
+    return (head - first) | 0;
+  }
+
+  #forEachMixed(visit: (cqe: Cqe) => void): number {
+    const tail = Atomics.load(this.#cqWords, this.#cqTailAt);
+    let visited = 0;
+    try {
+      while (this.#cqHead !== tail) {
+        const cqe = this.#cqes[this.#cqHead & this.#cqMask]!;
+        this.#cqHead = (this.#cqHead + this.#slots(cqe)) | 0;
+        if ((cqe.flags & IORING_CQE_F_SKIP) !== 0) continue;
+        visited++;
+        visit(cqe);
+      }
+    } finally {
+      Atomics.store(this.#cqWords, this.#cqHeadAt, this.#cqHead);
+    }
+    return visited;
+  }
+
+  // A mixed ring fills the last slot with a filler when a big completion would wrap.
+  #skipFiller(): void {
+    if (!this.#mixed) return;
+    while (this.cqReady() > 0) {
+      const cqe = this.#cqes[this.#cqHead & this.#cqMask]!;
+      if ((cqe.flags & IORING_CQE_F_SKIP) === 0) return;
+      this.cqAdvance(1);
+    }
+  }
+
+  #slots(cqe: Cqe): number {
+    return this.#mixed && (cqe.flags & IORING_CQE_F_32) !== 0 ? 2 : 1;
+  }
+
+  #submit(waitNr: number, flags: number): number {
+    const toSubmit = this.#flush();
+    if (this.#sqpoll) {
+      const wake = this.#wakeFlag();
+      if (wake === 0 && waitNr === 0 && !this.cqNeedsEnter()) return toSubmit;
+      this.#enter(toSubmit, waitNr, flags | wake);
+      return toSubmit;
+    }
+    if (toSubmit === 0 && flags === 0 && !this.cqNeedsEnter()) return 0;
+    return this.#enter(toSubmit, waitNr, flags);
+  }
+
+  /** Publishes the entries handed out so far and returns how many the kernel has not taken yet. */
+  #flush(): number {
+    this.assertOpen();
+    const tail = this.#sqTail;
+    if (this.#sqPublished !== tail) {
+      this.#sqPublished = tail;
+      // Without a kernel thread, only the system call that follows on this very thread reads the tail.
+      if (this.#sqpoll) Atomics.store(this.#sqWords, this.#sqTailAt, tail);
+      else this.#sqWords[this.#sqTailAt] = tail;
+    }
+    if (this.#sqpoll) this.#sqHead = Atomics.load(this.#sqWords, this.#sqHeadAt);
+    return (tail - this.#sqHead) | 0;
+  }
+
+  #wakeFlag(): number {
+    if (!this.#sqpoll) return 0;
+    return (Atomics.load(this.#sqWords, this.#sqFlagsAt) & IORING_SQ_NEED_WAKEUP) !== 0
+      ? IORING_ENTER_SQ_WAKEUP
+      : 0;
+  }
+
+  #enter(toSubmit: number, minComplete: number, flags: number): number {
+    this.assertOpen();
+    let result: number;
+    do result = this.#system.enter(this.enterFd, toSubmit, minComplete, flags | this.enterFlags); while (
+      result === EINTR
+    );
+    if (result < 0) this.#fail(result);
+    if (!this.#sqpoll) this.#sqHead = (this.#sqHead + result) | 0;
+    return result;
+  }
+
+  #enterTimed(
+    toSubmit: number,
+    waitNr: number,
+    flags: number,
+    timeout: Timespec | null,
+    minWaitUsec: number,
+  ): number {
+    if ((this.features & IORING_FEAT_EXT_ARG) === 0) {
+      throw new UringError(22, "io_uring_enter", { hint: "waiting with a timeout needs Linux 5.11" });
+    }
+    const size = io_uring_getevents_arg.size;
+    const arg = this.#waitArg ??= pinned(size + __kernel_timespec.size);
+    const view = new DataView(arg.bytes.buffer);
+    view.setUint32(io_uring_getevents_arg.min_wait_usec, minWaitUsec, true);
+    view.setBigUint64(io_uring_getevents_arg.ts, timeout === null ? 0n : BigInt(arg.address + size), true);
+    if (timeout !== null) {
+      view.setBigInt64(size + __kernel_timespec.tv_sec, BigInt(timeout.sec), true);
+      view.setBigInt64(size + __kernel_timespec.tv_nsec, BigInt(timeout.nsec), true);
+    }
+    const all = flags | IORING_ENTER_EXT_ARG | this.enterFlags;
+    const result = this.#system.enterArg(this.enterFd, toSubmit, waitNr, all, arg, size);
+    if (result === ETIME || result === EINTR) return 0;
+    if (result < 0) this.#fail(result);
+    if (!this.#sqpoll) this.#sqHead = (this.#sqHead + result) | 0;
+    return result;
+  }
+
+  #fail(result: number): never {
+    // What a failing call has consumed all the same is only to be seen in the shared word.
+    if (this.ringFd >= 0) this.#sqHead = Atomics.load(this.#sqWords, this.#sqHeadAt);
+    throw new UringError(result, "io_uring_enter");
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * `Ring`: liburing's `struct io_uring`.
+ *
+ * @module
+ */
+import { IORING_UNREGISTER_PBUF_RING } from "../ffi/abi.ts";
+import type { Mapping } from "../ffi/memory.ts";
+import { system } from "../ffi/system.ts";
+import { BufRing } from "./buf_ring.ts";
+import { getProbe, type Probe } from "./probe.ts";
+import { RingRegister } from "./register.ts";
+import { type RingOptions, type RingParts, setupRing } from "./setup.ts";
+import { io_uring_buf_reg } from "../ffi/structs.ts";
+
+// A ring that is dropped without being closed gives its descriptor back once collected. The mappings see to themselves.
+const dropped = new FinalizationRegistry<{ fd: number }>((held) => {
+  if (held.fd >= 0) system().close(held.fd);
+});
+
+/**
+ * An io_uring instance with liburing's calls and nothing on top: synchronous, no promises, nothing allocated per
+ * operation. It belongs to the thread that made it.
+ *
+ * @example
+ * ```ts
+ * import { Ring } from "uring/ring";
+ * using ring = new Ring(8);
+ * const sqe = ring.getSqe()!;
+ * sqe.prepNop();
+ * sqe.userData = 42;
+ * ring.submitAndWait(1);
+ * ring.forEachCqe((cqe) => console.log(cqe.userData, cqe.res)); // 42 0
+ * ```
+ */
+export class Ring extends RingRegister implements Disposable {
+  readonly #parts: RingParts;
+  readonly #bufRings = new Map<number, BufRing>();
+
+  /**
+   * Sets up a ring: `io_uring_queue_init_params`.
+   *
+   * @param entries How many submissions fit; rounded up to a power of two, at most 32768.
+   * @param options Flags and sizes.
+   * @throws RangeError for entries or flags that cannot be, `UringError` for what the kernel refuses (`ENOMEM`:
+   * `RLIMIT_MEMLOCK`), `UringUnavailableError` where io_uring cannot be used at all.
+   */
+  constructor(entries: number, options: RingOptions = {}) {
+    const parts = setupRing(entries, options);
+    super(parts);
+    this.#parts = parts;
+    dropped.register(this, parts as { fd: number }, this);
+  }
+
+  /** Whether the ring was closed. */
+  get closed(): boolean {
+    return this.enterFd < 0;
+  }
+
+  /** Which operations this kernel supports: `io_uring_get_probe_ring`, Linux 5.6. */
+  getProbe(): Probe {
+    return getProbe(this);
+  }
+
+  /**
+   * Makes a ring of provided buffers: `io_uring_setup_buf_ring`, Linux 5.19.
+   *
+   * @param entries How many buffers it holds; a power of two, at most 32768.
+   * @param bgid Its group, for `sqe.bufGroup`.
+   * @param flags `IOU_PBUF_RING_INC` (Linux 6.12).
+   */
+  setupBufRing(entries: number, bgid: number, flags = 0): BufRing {
+    const bufRing = new BufRing(this, entries, bgid, flags);
+    this.#bufRings.set(bgid, bufRing);
+    return bufRing;
+  }
+
+  /** Takes a ring of provided buffers back and unmaps it: `io_uring_free_buf_ring`. The buffers stay the caller's. */
+  freeBufRing(bufRing: BufRing): void {
+    const { bytes, view } = bufReg();
+    view.setUint16(io_uring_buf_reg.bgid, bufRing.bgid, true);
+    this.register(IORING_UNREGISTER_PBUF_RING, bytes, 1);
+    this.#bufRings.delete(bufRing.bgid);
+    bufRing.memory.unmap();
+  }
+
+  /**
+   * Closes the ring and unmaps its memory: `io_uring_queue_exit`. It does not wait: the kernel may go on with what is
+   * in flight, and write into the memory given for it, for a moment after this returns.
+   */
+  close(): void {
+    if (this.closed) return;
+    dropped.unregister(this);
+    const { fd, sqRing, cqRing, sqes } = this.#parts;
+    this.unregisterRingFd();
+    if (fd >= 0) system().close(fd);
+    this.retire();
+    for (const mapping of new Set<Mapping>([sqRing, cqRing, sqes])) mapping.unmap();
+    for (const bufRing of this.#bufRings.values()) bufRing.memory.unmap();
+    this.#bufRings.clear();
+  }
+
+  /** The same as {@link Ring.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function bufReg(): { bytes: Uint8Array; view: DataView } {
+  const bytes = new Uint8Array(new ArrayBuffer(io_uring_buf_reg.size));
+  return { bytes, view: new DataView(bytes.buffer) };
+}
