@@ -8,16 +8,26 @@ export ROOT
 # No runtime looks for newer versions of itself, and nothing is coloured.
 export DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 CI="${CI:-true}"
 
-# Two scripts that start together must not both install.
+# Whether node_modules is what the lock file asks for. A link to another checkout's is never touched.
+dependencies_fresh() {
+  local lock="$ROOT/package-lock.json" modules="$ROOT/node_modules"
+  [ -L "$modules" ] && return 0
+  [ -e "$modules/.package-lock.json" ] || return 1
+  # By content where we installed, since a checkout makes the lock file look new.
+  if [ -e "$modules/.installed-lock" ]; then cmp -s "$lock" "$modules/.installed-lock"; return; fi
+  [ ! "$lock" -nt "$modules/.package-lock.json" ]
+}
+
 install_dependencies() {
-  local lock="$ROOT/package-lock.json" done="$ROOT/node_modules/.package-lock.json"
-  [ -e "$done" ] && [ ! "$lock" -nt "$done" ] && return 0
+  dependencies_fresh && return 0
   command -v npm >/dev/null || { echo "npm is needed to install Bun, Deno and TypeScript" >&2; return 1; }
   mkdir -p "$ROOT/.cache"
   (
+    # Two scripts that start together must not both install.
     flock 9
-    [ -e "$done" ] && [ ! "$lock" -nt "$done" ] && exit 0
-    cd "$ROOT" && npm ci --no-audit --no-fund --loglevel=error >&2 && touch "$done"
+    dependencies_fresh && exit 0
+    cd "$ROOT" && npm ci --no-audit --no-fund --loglevel=error >&2 &&
+      cp package-lock.json node_modules/.installed-lock
   ) 9>"$ROOT/.cache/install.lock"
 }
 
