@@ -30,8 +30,21 @@ declare namespace Bun {
     binaryType?: "buffer" | "uint8array" | "arraybuffer";
   }
 
-  /** Watches a connected socket that is open already. */
-  function connect(options: { fd: number; socket: SocketHandler }): Promise<Socket>;
+  type Address = { fd: number } | { unix: string } | { hostname: string; port: number };
+
+  /** Connects, or watches a connected socket that is open already. */
+  function connect(options: Address & { socket: SocketHandler }): Promise<Socket>;
+
+  interface BunFile {
+    readonly size: number;
+    text(): Promise<string>;
+    bytes(): Promise<Uint8Array<ArrayBuffer>>;
+    arrayBuffer(): Promise<ArrayBuffer>;
+    slice(begin?: number, end?: number): BunFile;
+  }
+
+  function file(path: string | number): BunFile;
+  function write(path: string | BunFile, data: string | ArrayBufferView | ArrayBuffer): Promise<number>;
 
   function sleepSync(milliseconds: number): void;
   function nanoseconds(): number;

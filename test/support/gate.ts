@@ -23,9 +23,12 @@ import type { TestContext } from "node:test";
 /** What a test may be told; `skip` is the reason, or `false` to run it. */
 export interface TestOptions {
   readonly skip?: string | false;
-  /** Milliseconds. */
+  /** Milliseconds; 120,000 by default. */
   readonly timeout?: number;
 }
+
+/** Milliseconds that a test may take unless it says otherwise; Bun alone would give it 5 s, Deno no end. */
+const TIMEOUT = 120_000;
 
 /** The body of a test. */
 export type TestBody = (t: TestContext) => void | Promise<void>;
@@ -36,13 +39,13 @@ export function test(name: string, options: TestOptions, body: TestBody): void;
 export function test(name: string, second: TestOptions | TestBody, third?: TestBody): void {
   const options = typeof second === "function" ? {} : second;
   const body = typeof second === "function" ? second : third!;
-  const { skip, timeout } = options;
+  const { skip, timeout = TIMEOUT } = options;
   if (skip !== undefined && skip !== false) {
     // One line each, whatever the reason holds: scripts/test counts them.
     console.log(`skip: ${name}: ${skip.replaceAll(/\s+/g, " ")}`);
     nodeTest(name, { skip }, body);
   } else {
-    nodeTest(name, timeout === undefined ? {} : { timeout }, body);
+    nodeTest(name, { timeout }, body);
   }
 }
 
