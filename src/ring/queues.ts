@@ -16,7 +16,6 @@ import {
   IORING_ENTER_SQ_WAIT,
   IORING_ENTER_SQ_WAKEUP,
   IORING_FEAT_EXT_ARG,
-  IORING_SETUP_CQE32,
   IORING_SETUP_CQE_MIXED,
   IORING_SETUP_IOPOLL,
   IORING_SETUP_NO_SQARRAY,
@@ -399,14 +398,17 @@ export class RingQueues {
 
   #submit(waitNr: number, flags: number): number {
     const toSubmit = this.#flush();
+    // As in liburing, what waits for an enter is fetched on the way. What a plain load misses, the next one sees.
+    const pending = (this.#sqWords[this.#sqFlagsAt]! & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) !== 0;
+    const fetch = pending || this.#mustEnter ? IORING_ENTER_GETEVENTS : 0;
     if (this.#sqpoll) {
       const wake = this.#wakeFlag();
-      if (wake === 0 && waitNr === 0 && !this.cqNeedsEnter()) return toSubmit;
-      this.#enter(toSubmit, waitNr, flags | wake);
+      if ((wake | fetch) === 0 && waitNr === 0) return toSubmit;
+      this.#enter(toSubmit, waitNr, flags | fetch | wake);
       return toSubmit;
     }
-    if (toSubmit === 0 && flags === 0 && !this.cqNeedsEnter()) return 0;
-    return this.#enter(toSubmit, waitNr, flags);
+    if (toSubmit === 0 && (flags | fetch) === 0) return 0;
+    return this.#enter(toSubmit, waitNr, flags | fetch);
   }
 
   /** Publishes the entries handed out so far and returns how many the kernel has not taken yet. */
