@@ -235,13 +235,18 @@ export class RingQueues {
   ): number {
     const toSubmit = this.#flush();
     const absolute = options.absolute === true ? IORING_ENTER_ABS_TIMER : 0;
-    const flags = IORING_ENTER_GETEVENTS | absolute | this.#wakeFlag();
-    return this.#enterTimed(toSubmit, waitNr, flags, timeout, options.minWaitUsec ?? 0);
+    const flags = IORING_ENTER_GETEVENTS | absolute;
+    const usec = options.minWaitUsec ?? 0;
+    const submitted = this.#enterTimed(toSubmit, waitNr, flags | this.#wakeFlag(), timeout, usec);
+    // A timeout that fires ends the wait, and with SQPOLL that is a moment before its completion is there.
+    while (timeout === null && waitNr > 0 && this.cqReady() === 0) this.#enterTimed(0, 1, flags, null, 0);
+    return Math.max(submitted, 0);
   }
 
   /** Waits until the SQPOLL thread has consumed an entry: `io_uring_sqring_wait`, Linux 5.10. */
   sqringWait(): void {
-    if (this.#sqpoll && this.sqSpaceLeft() === 0) this.#enter(0, 0, IORING_ENTER_SQ_WAIT);
+    // The kernel may return early, when other work of this thread's is to be done.
+    while (this.#sqpoll && this.sqSpaceLeft() === 0) this.#enter(0, 0, IORING_ENTER_SQ_WAIT);
   }
 
   /** How many completions are there. */
@@ -317,7 +322,10 @@ export class RingQueues {
 
   /** The oldest completion, or null when none came in time: `io_uring_wait_cqe_timeout`, Linux 5.11. */
   waitCqeTimeout(timeout: Timespec): Cqe | null {
-    if (this.cqReady() === 0) this.#enterTimed(0, 1, IORING_ENTER_GETEVENTS, timeout, 0);
+    // 0 and no completion: a timeout has fired, and the SQPOLL thread is about to post it.
+    while (this.cqReady() === 0) {
+      if (this.#enterTimed(0, 1, IORING_ENTER_GETEVENTS, timeout, 0) < 0) break;
+    }
     return this.peekCqe();
   }
 
@@ -443,6 +451,7 @@ export class RingQueues {
     return result;
   }
 
+  /** Returns how many entries were taken, `ETIME` or `EINTR`; throws for every other failure. */
   #enterTimed(
     toSubmit: number,
     waitNr: number,
@@ -464,7 +473,7 @@ export class RingQueues {
     }
     const all = flags | IORING_ENTER_EXT_ARG | this.enterFlags;
     const result = this.#system.enterArg(this.enterFd, toSubmit, waitNr, all, arg, size);
-    if (result === ETIME || result === EINTR) return 0;
+    if (result === ETIME || result === EINTR) return result;
     if (result < 0) this.#fail(result);
     if (!this.#sqpoll) this.#sqHead = (this.#sqHead + result) | 0;
     return result;
