@@ -29,4 +29,4 @@ async function all(depth: number, ops: number): Promise<void> {
 }
 
 await serve(process.argv[2] === "all" ? all : workers);
-await uring.close();
+await uring.disposeAsync();

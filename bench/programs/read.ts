@@ -93,7 +93,7 @@ async function uringApi(): Promise<void> {
   const uring = new Uring({ entries: 256 });
   const fd = await uring.openat(path, { flags: fs.constants.O_RDONLY });
   await serveWorkers(() => (buffer, offset) => uring.read(fd, buffer, { offset }));
-  await uring.close();
+  await uring.disposeAsync();
 }
 
 function fsPromises(): Promise<void> {

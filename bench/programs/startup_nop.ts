@@ -4,4 +4,4 @@ import { Uring } from "../../src/mod.ts";
 
 const uring = new Uring();
 await uring.nop();
-await uring.close();
+await uring.disposeAsync();

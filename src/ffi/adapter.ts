@@ -38,6 +38,16 @@ export interface Watched {
   close(): void;
 }
 
+/** Waits for an eventfd on a thread of the runtime's: the fallback where no socket can be watched. */
+export interface EventReader {
+  /** Resolves when the eventfd was signalled; one at a time. */
+  read(): Promise<void>;
+  /** Keeps the process alive while a read is pending. */
+  ref(): void;
+  /** Lets the process exit although a read is pending; false when the runtime cannot. */
+  unref(): boolean;
+}
+
 /** One runtime's way of calling C and of touching memory. */
 export interface Adapter {
   /** Which runtime this is. */
@@ -58,4 +68,6 @@ export interface Adapter {
   bufferAt(address: number, byteLength: number): ArrayBuffer;
   /** Has the event loop watch one end of a socketpair; calls `onReadable` when bytes arrived (and were read). */
   watch(fd: number, onReadable: () => void): Promise<Watched>;
+  /** Waits for an eventfd without the event loop's help. */
+  openEventReader(library: string, fd: number): EventReader;
 }

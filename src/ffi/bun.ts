@@ -5,7 +5,7 @@
  */
 import { dlopen, FFIType, ptr, toArrayBuffer } from "bun:ffi";
 import type { Pointer } from "bun:ffi";
-import type { Adapter, EnterCalls, Pinned, Watched } from "./adapter.ts";
+import type { Adapter, EnterCalls, EventReader, Pinned, Watched } from "./adapter.ts";
 import type { ArgType, Functions, SymbolTable } from "./symbols.ts";
 
 const ARG: Record<ArgType, FFIType> = {
@@ -114,6 +114,24 @@ async function watch(fd: number, onReadable: () => void): Promise<Watched> {
   };
 }
 
+function openEventReader(library: string, fd: number): EventReader {
+  const worker = new Worker(new URL("./bun_event_reader.ts", import.meta.url));
+  let finish: (() => void) | null = null;
+  worker.onmessage = () => finish?.();
+  return {
+    read: () =>
+      new Promise<void>((resolve) => {
+        finish = resolve;
+        worker.postMessage({ library, fd });
+      }),
+    ref: () => worker.ref(),
+    unref: () => {
+      worker.unref();
+      return true;
+    },
+  };
+}
+
 /** Bun. */
 export const adapter: Adapter = {
   name: "bun",
@@ -126,4 +144,5 @@ export const adapter: Adapter = {
   bufferAt: (address: number, byteLength: number): ArrayBuffer =>
     toArrayBuffer(address as Pointer, 0, byteLength),
   watch,
+  openEventReader,
 };

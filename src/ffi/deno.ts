@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Adapter, EnterCalls, Pinned, Watched } from "./adapter.ts";
+import type { Adapter, EnterCalls, EventReader, Pinned, Watched } from "./adapter.ts";
 import type { ArgType, Functions, SymbolTable } from "./symbols.ts";
 
 const ARG = { i32: "i32", u32: "u32", word: "i64", bytes: "buffer" } as const satisfies Record<
@@ -118,6 +118,20 @@ async function watch(fd: number, onReadable: () => void): Promise<Watched> {
   };
 }
 
+function openEventReader(library: string, fd: number): EventReader {
+  const { read } = Deno.dlopen(library, {
+    read: { parameters: ["i32", "buffer", "usize"], result: "i32", nonblocking: true },
+  }).symbols;
+  const count = new Uint8Array(new ArrayBuffer(8));
+  return {
+    read: async () => {
+      await read(fd, count, BigInt(count.length));
+    },
+    ref: () => {},
+    unref: () => false,
+  };
+}
+
 /** Deno. */
 export const adapter: Adapter = {
   name: "deno",
@@ -130,4 +144,5 @@ export const adapter: Adapter = {
   bufferAt: (address: number, byteLength: number): ArrayBuffer =>
     Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(BigInt(address))!, byteLength),
   watch,
+  openEventReader,
 };

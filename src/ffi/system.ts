@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Adapter, EnterCalls, Pinned } from "./adapter.ts";
+import type { Adapter, EnterCalls } from "./adapter.ts";
 import { UringUnavailableError } from "./errors.ts";
 import {
   type Functions,
@@ -32,6 +32,8 @@ const SYS_IO_URING_REGISTER = 427;
 
 /** The calls that the library makes; each returns the C result, or `-errno` where C would return −1. */
 export interface System extends EnterCalls, Functions<typeof LIBC> {
+  /** The name that libc was opened by. */
+  readonly libc: string;
   /** Which library `io_uring_*` comes from. */
   readonly library: "liburing" | "libc";
   /** `io_uring_setup(entries, params)`. */
@@ -59,6 +61,7 @@ function openSystem(): System {
   let rare: Functions<typeof LIBC_RARE> | undefined;
   return {
     ...calls,
+    libc,
     ...openRings(libc, errno),
     address: adapter.openAddress(libc),
     get rare(): Functions<typeof LIBC_RARE> {

@@ -196,6 +196,11 @@ export class SqeBase {
     this.setUserData(low32(value), high32(value));
   }
 
+  /** The low 32 bits of `user_data`, signed. */
+  get userDataLow(): number {
+    return this.#words[this.#at + USER_DATA]!;
+  }
+
   /** Sets `user_data` from its low and high 32 bits: the fastest way. */
   setUserData(low: number, high: number): void {
     const words = this.#words;

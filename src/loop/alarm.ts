@@ -1,0 +1,156 @@
+/**
+ * The alarm clock behind the waker: an eventfd, and what carries its signal into the runtime's event loop.
+ *
+ * @module
+ */
+import {
+  AF_UNIX,
+  EFD_CLOEXEC,
+  IOSQE_CQE_SKIP_SUCCESS,
+  IOSQE_IO_LINK,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+} from "../ffi/abi.ts";
+import type { EventReader, Pinned, Watched } from "../ffi/adapter.ts";
+import { check } from "../ffi/errors.ts";
+import { pinned } from "../ffi/pin.ts";
+import { adapter, system } from "../ffi/system.ts";
+import { Ring } from "../ring/ring.ts";
+
+/** Wakes the event loop once after each {@link Alarm.arm}, when the eventfd is signalled. */
+export interface Alarm {
+  /** How it works. */
+  readonly kind: AlarmKind;
+  /** What the rings signal. */
+  readonly eventfd: number;
+  /** Has the next signal wake the event loop; harmless while armed. */
+  arm(): void;
+  /** Keeps the process alive. */
+  ref(): void;
+  /** Lets the process exit. */
+  unref(): void;
+}
+
+/**
+ * - `bridge`: a second ring carries the signal into a socketpair that the runtime watches.
+ * - `reader`: a thread of the runtime's reads the eventfd; where a socketpair cannot be watched (Deno before 2.7.14).
+ */
+export type AlarmKind = "bridge" | "reader";
+
+let preferred: AlarmKind = "bridge";
+
+/** Chooses how the thread's alarm works; for tests, before the first operation. */
+export function preferAlarm(kind: AlarmKind): void {
+  preferred = kind;
+}
+
+/** Makes the thread's alarm. */
+export async function makeAlarm(onWake: () => void): Promise<Alarm> {
+  const eventfd = check(system().eventfd(0, EFD_CLOEXEC), "eventfd");
+  if (preferred === "bridge") {
+    try {
+      return await BridgeAlarm.make(eventfd, onWake);
+    } catch {
+      // A runtime that cannot watch a descriptor, or no memory for the second ring.
+    }
+  }
+  return new ReaderAlarm(eventfd, onWake);
+}
+
+class BridgeAlarm implements Alarm {
+  readonly kind = "bridge";
+  readonly eventfd: number;
+  readonly #ring: Ring;
+  readonly #sender: number;
+  readonly #memory: Pinned;
+  #watched: Watched | null = null;
+  #armed = false;
+
+  private constructor(eventfd: number, ring: Ring, sender: number) {
+    this.eventfd = eventfd;
+    this.#ring = ring;
+    this.#sender = sender;
+    this.#memory = pinned(16);
+  }
+
+  static async make(eventfd: number, onWake: () => void): Promise<BridgeAlarm> {
+    const ring = new Ring(8);
+    const pair = new Int32Array(new ArrayBuffer(8));
+    try {
+      check(system().socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), "socketpair");
+    } catch (error) {
+      ring.close();
+      throw error;
+    }
+    const alarm = new BridgeAlarm(eventfd, ring, pair[1]!);
+    try {
+      alarm.#watched = await adapter.watch(pair[0]!, () => {
+        alarm.#armed = false;
+        onWake();
+      });
+    } catch (error) {
+      ring.close();
+      for (const fd of pair) system().close(fd);
+      throw error;
+    }
+    return alarm;
+  }
+
+  arm(): void {
+    const ring = this.#ring;
+    // A chain that failed says so; it is armed anew then.
+    if (ring.forEachCqe(() => {}) > 0) this.#armed = false;
+    if (this.#armed) return;
+    this.#armed = true;
+    const read = ring.getSqe()!;
+    read.prepRead(this.eventfd, this.#memory.address, 8, 0);
+    read.flags = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+    const send = ring.getSqe()!;
+    send.prepSend(this.#sender, this.#memory.address + 8, 1, 0);
+    send.flags = IOSQE_CQE_SKIP_SUCCESS;
+    ring.submit();
+  }
+
+  ref(): void {
+    this.#watched!.ref();
+  }
+
+  unref(): void {
+    this.#watched!.unref();
+  }
+}
+
+class ReaderAlarm implements Alarm {
+  readonly kind = "reader";
+  readonly eventfd: number;
+  readonly #reader: EventReader;
+  readonly #onWake: () => void;
+  #reading = false;
+
+  constructor(eventfd: number, onWake: () => void) {
+    this.eventfd = eventfd;
+    this.#onWake = onWake;
+    this.#reader = adapter.openEventReader(system().libc, eventfd);
+  }
+
+  arm(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    this.#reader.read().then(() => {
+      this.#reading = false;
+      this.#onWake();
+    });
+  }
+
+  ref(): void {
+    this.#reader.ref();
+    this.arm();
+  }
+
+  unref(): void {
+    if (this.#reader.unref() || !this.#reading) return;
+    // A pending read would keep the process alive: end it.
+    system().write(this.eventfd, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]), 8);
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * Chains: operations that run one after the other, submitted together.
+ *
+ * @module
+ */
+import { IORING_OP_LINK_TIMEOUT, IOSQE_IO_DRAIN, IOSQE_IO_HARDLINK, IOSQE_IO_LINK } from "../ffi/abi.ts";
+import type { Sqe } from "../ring/sqe.ts";
+import type { DirectDescriptor, DirectTable } from "./direct.ts";
+import type { Driver } from "./driver.ts";
+import type { Op } from "./op.ts";
+import { Operations } from "./operations.ts";
+import type { OperationOptions } from "./options.ts";
+
+/** How a chain runs. */
+export interface LinkOptions {
+  /**
+   * Go on when a step fails. Without it, a step that fails, or reads or writes less than asked for, has the rest
+   * cancelled (`ECANCELED`).
+   */
+  hard?: boolean;
+  /** Start only when everything submitted before has ended. */
+  drain?: boolean;
+}
+
+/**
+ * What `uring.link` hands to its callback: the same operations as `Uring`'s, each becoming the next step of the chain.
+ * It is of no use once the callback has returned.
+ */
+export class Chain extends Operations {
+  readonly #options: LinkOptions;
+  readonly #ops: Op[] = [];
+  readonly #sqes: Sqe[] = [];
+  readonly #reserved: DirectDescriptor[] = [];
+  #submitted = false;
+
+  /** @internal */
+  constructor(driver: Driver, directs: DirectTable, options: LinkOptions) {
+    super(driver, directs);
+    this.#options = options;
+  }
+
+  /**
+   * A direct descriptor for this chain: open into it with `{ direct: it }`, and use it in the steps that follow. The file
+   * then never becomes a descriptor of the process.
+   */
+  direct(): DirectDescriptor {
+    this.driver.assertOpen();
+    const descriptor = this.directs.reserve();
+    this.#reserved.push(descriptor);
+    return descriptor;
+  }
+
+  /** How many entries the chain takes. @internal */
+  get length(): number {
+    return this.#sqes.length;
+  }
+
+  /** @internal */
+  protected override begin(name: string): Op {
+    if (this.#submitted) throw new TypeError("The chain has been submitted");
+    const op = this.driver.beginChained(name);
+    this.#ops.push(op);
+    return op;
+  }
+
+  /** @internal */
+  protected override promise<T>(op: Op, options: OperationOptions | undefined): Promise<T> {
+    const promise = this.driver.chained<T>(op, options, this.#sqes);
+    // Whether a step's failure is looked at is up to the caller of `link`.
+    promise.catch(() => {});
+    return promise;
+  }
+
+  /** @internal */
+  submit(): void {
+    this.#submitted = true;
+    const sqes = this.#sqes;
+    if (sqes.length === 0) {
+      this.#releaseUnused();
+      return;
+    }
+    const link = this.#options.hard === true ? IOSQE_IO_HARDLINK : IOSQE_IO_LINK;
+    // A timeout is always linked to its operation; what links an operation to the next one comes after it.
+    for (let i = 0; i < sqes.length - 1; i++) {
+      const timed = sqes[i + 1]!.opcode === IORING_OP_LINK_TIMEOUT;
+      sqes[i]!.flags |= timed ? IOSQE_IO_LINK : link;
+    }
+    if (this.#options.drain === true) sqes[0]!.flags |= IOSQE_IO_DRAIN;
+    this.driver.submitChain(sqes);
+  }
+
+  /** Takes everything back instead of submitting it. @internal */
+  abandon(reason: unknown): void {
+    this.#submitted = true;
+    this.driver.abandonChain(this.#ops, this.#sqes, reason);
+    this.#releaseUnused();
+  }
+
+  /** Gives back the direct descriptors that were never opened. @internal */
+  finish(): void {
+    this.#releaseUnused();
+  }
+
+  #releaseUnused(): void {
+    for (const descriptor of this.#reserved) {
+      if (descriptor.state === "reserved") this.directs.release(descriptor);
+    }
+  }
+}

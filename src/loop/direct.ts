@@ -1,0 +1,96 @@
+/**
+ * Direct descriptors: files that live in the ring's own table and never become descriptors of the process.
+ *
+ * @module
+ */
+import { UringError } from "../ffi/errors.ts";
+import type { Ring } from "../ring/ring.ts";
+
+const ENFILE = 23;
+
+/**
+ * A file in the ring's table (a "registered" or "fixed" file): what operations that were asked for `direct` give, and
+ * what every operation on a descriptor accepts. It belongs to its `Uring`; close it with that one's `close`.
+ */
+export class DirectDescriptor {
+  /** Its index in the table. */
+  readonly slot: number;
+  /** @internal */
+  readonly table: DirectTable;
+  /** @internal */
+  state: "reserved" | "open" | "closing" | "closed" = "reserved";
+
+  /** @internal */
+  constructor(table: DirectTable, slot: number) {
+    this.table = table;
+    this.slot = slot;
+  }
+
+  /** Whether it can be used no more. */
+  get closed(): boolean {
+    return this.state === "closed" || this.state === "closing";
+  }
+}
+
+/** A descriptor of the process, or a direct one. */
+export type Fd = number | DirectDescriptor;
+
+/**
+ * The ring's table of files. Half of it is given out here, so that a chain can name a slot before it is filled; the
+ * kernel picks from the other half for multishot accepts.
+ */
+export class DirectTable {
+  readonly #ring: Ring;
+  readonly #size: number;
+  #registered = false;
+  #used = 0;
+  readonly #free: number[] = [];
+
+  /**
+   * @param ring The ring.
+   * @param size How many slots; an even number.
+   */
+  constructor(ring: Ring, size: number) {
+    this.#ring = ring;
+    this.#size = size;
+  }
+
+  /** A slot to be filled. */
+  reserve(): DirectDescriptor {
+    this.register();
+    const slot = this.#free.pop() ?? this.#used;
+    if (slot >= this.#size / 2) {
+      throw new UringError(ENFILE, "direct descriptor", { hint: `all ${this.#size / 2} slots are in use` });
+    }
+    if (slot === this.#used) this.#used++;
+    return new DirectDescriptor(this, slot);
+  }
+
+  /** A slot that the kernel has picked. */
+  adopt(slot: number): DirectDescriptor {
+    const descriptor = new DirectDescriptor(this, slot);
+    descriptor.state = "open";
+    return descriptor;
+  }
+
+  /** Gives a slot back whose file is closed, or that was never filled. */
+  release(descriptor: DirectDescriptor): void {
+    descriptor.state = "closed";
+    if (descriptor.slot < this.#size / 2) this.#free.push(descriptor.slot);
+  }
+
+  /** Registers the table, at first use. */
+  register(): void {
+    if (this.#registered) return;
+    this.#ring.registerFilesSparse(this.#size);
+    this.#ring.registerFileAllocRange(this.#size / 2, this.#size / 2);
+    this.#registered = true;
+  }
+
+  /** The index behind a descriptor for the submission. */
+  slotOf(descriptor: DirectDescriptor): number {
+    if (descriptor.table !== this) throw new TypeError("The direct descriptor belongs to another ring");
+    if (descriptor.closed) throw new TypeError("The direct descriptor is closed");
+    return descriptor.slot;
+  }
+}

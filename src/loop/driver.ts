@@ -1,0 +1,528 @@
+/**
+ * The engine of a `Uring`: batches submissions, reaps completions, settles promises.
+ *
+ * @module
+ */
+import {
+  IORING_CQE_F_MORE,
+  IORING_FEAT_SUBMIT_STABLE,
+  IORING_SETUP_DEFER_TASKRUN,
+  IORING_SETUP_SQPOLL,
+  IORING_SETUP_TASKRUN_FLAG,
+  IOSQE_ASYNC,
+  IOSQE_IO_DRAIN,
+  IOSQE_IO_LINK,
+} from "../ffi/abi.ts";
+import { UringError } from "../ffi/errors.ts";
+import type { Cqe } from "../ring/cqe.ts";
+import type { Ring } from "../ring/ring.ts";
+import type { Sqe } from "../ring/sqe.ts";
+import { Arena } from "./arena.ts";
+import { operationError } from "./failure.ts";
+import { type CompletionSink, type Extra, type Op, OpTable, STAGED } from "./op.ts";
+import type { OperationOptions } from "./options.ts";
+import { Staging } from "./staging.ts";
+import { type Sleeper, waker } from "./waker.ts";
+
+/** How many flushes in a row may complete inline before the runtime's macrotasks get a turn. */
+const INLINE_FLUSHES = 64;
+
+/** How long closing waits for operations that were cancelled, and how often it cancels anew, in milliseconds. */
+const CLOSE_LIMIT = 10_000;
+const CLOSE_SWEEP = 100;
+
+/** `user_data`'s low half for requests that nobody waits for (cancellations). */
+const NOBODY = -1;
+/** Set in `user_data`'s high half for the timeout linked to an operation. */
+const TIMEOUT_SIDE = 0x4000_0000;
+
+const EINTR = -4;
+const EAGAIN = -11;
+const EBUSY = -16;
+const ETIMEDOUT = 110;
+const ECANCELED = -125;
+const ETIME = -62;
+
+const resolved = Promise.resolve();
+
+// One executor for all promises: a closure per promise would cost as much as the promise.
+let executing: Op;
+const executor = (resolve: (value: never) => void, reject: (reason: unknown) => void): void => {
+  executing.resolve = resolve;
+  executing.reject = reject;
+};
+
+/** What is decided when the ring itself has failed. */
+type Phase = "open" | "closing" | "closed";
+
+/** Drives one ring. */
+export class Driver implements Sleeper {
+  /** The ring. */
+  readonly ring: Ring;
+  /** Memory for arguments that the kernel copies at submission. */
+  readonly arena: Arena;
+  /** Whether the process stays alive for this ring's work. */
+  referenced = true;
+  /** How many completions are awaited. */
+  inFlight = 0;
+  /** How many times the ring was entered. */
+  enters = 0;
+  /** For the waker. */
+  waiting = false;
+  /** For the waker. */
+  alarmed = false;
+
+  readonly #table = new OpTable();
+  readonly #ops: Op[] = this.#table.ops;
+  readonly #staging: Staging;
+  readonly #deferred: boolean;
+  readonly #blindlyDeferred: boolean;
+  #phase: Phase = "open";
+  #scheduled = false;
+  #batch = 1;
+  #streak = 0;
+  #reaping = false;
+  #drained: (() => void) | null = null;
+  #closing: Promise<void> | null = null;
+  readonly #flushTask: () => void = () => this.#flushSoon();
+  readonly #flushNow: () => void = () => this.flush();
+  readonly #visit: (cqe: Cqe) => void = (cqe) => this.#complete(cqe);
+
+  /** @param ring An enabled ring that nothing else uses. */
+  constructor(ring: Ring) {
+    this.ring = ring;
+    this.#deferred = (ring.flags & IORING_SETUP_DEFER_TASKRUN) !== 0;
+    this.#blindlyDeferred = this.#deferred && (ring.flags & IORING_SETUP_TASKRUN_FLAG) === 0;
+    this.#staging = new Staging(ring, this.#ops);
+    const stable = (ring.features & IORING_FEAT_SUBMIT_STABLE) !== 0 &&
+      (ring.flags & IORING_SETUP_SQPOLL) === 0;
+    this.arena = new Arena(stable);
+  }
+
+  /** Whether new work is refused. */
+  get closed(): boolean {
+    return this.#phase !== "open";
+  }
+
+  /** Throws when new work is refused. */
+  assertOpen(): void {
+    if (this.#phase !== "open") throw new TypeError("The ring is closed");
+  }
+
+  /**
+   * Takes a slot and an entry for an operation. What is checked must have been checked before: from here on nothing may
+   * throw until {@link Driver.promise} or {@link Driver.launch}.
+   */
+  begin(name: string): Op {
+    const sqe = this.#staging.length === 0 ? this.ring.getSqe() : null;
+    const op = this.#table.take();
+    op.name = name;
+    if (sqe === null) {
+      op.sqe = this.#staging.add();
+      op.batch = STAGED;
+    } else {
+      op.sqe = sqe;
+      op.batch = this.#batch;
+    }
+    return op;
+  }
+
+  /** Takes a slot and an entry outside the ring for an operation of a chain. */
+  beginChained(name: string): Op {
+    const op = this.#table.take();
+    op.name = name;
+    op.sqe = this.#staging.loose();
+    op.batch = STAGED;
+    (op.extra ??= {}).chained = true;
+    return op;
+  }
+
+  /** Submits what {@link Driver.begin} began, with the next flush, and returns its promise. */
+  promise<T>(op: Op, options: OperationOptions | undefined): Promise<T> {
+    const sqe = op.sqe!;
+    sqe.setUserData(op.slot, op.generation);
+    op.pending = 1;
+    this.inFlight++;
+    executing = op;
+    const promise = new Promise<T>(executor as never);
+    if (options !== undefined) this.#apply(op, options);
+    if (!this.#scheduled) this.#schedule();
+    return promise;
+  }
+
+  /** Submits an operation whose completions go to a sink. */
+  launch(op: Op, sink: CompletionSink): void {
+    op.sink = sink;
+    op.sqe!.setUserData(op.slot, op.generation);
+    op.pending = 1;
+    this.inFlight++;
+    this.#schedule();
+  }
+
+  /** The promise of an operation of a chain, which {@link Driver.submitChain} submits. */
+  chained<T>(op: Op, options: OperationOptions | undefined, sqes: Sqe[]): Promise<T> {
+    op.sqe!.setUserData(op.slot, op.generation);
+    op.pending = 1;
+    this.inFlight++;
+    executing = op;
+    const promise = new Promise<T>(executor as never);
+    sqes.push(op.sqe!);
+    if (options !== undefined) {
+      this.#applyFlags(op, options);
+      if (options.timeout !== undefined) {
+        sqes.push(this.#linkTimeout(op, options.timeout, this.#staging.loose()));
+      }
+      if (options.signal !== undefined) this.#listen(op, options.signal);
+    }
+    return promise;
+  }
+
+  /** Submits the entries of a chain one after the other, in the same system call. */
+  submitChain(sqes: Sqe[]): void {
+    this.#staging.addGroup(sqes, this.#batch);
+    this.#schedule();
+  }
+
+  /** Takes the operations of a chain back that was never submitted. */
+  abandonChain(ops: readonly Op[], sqes: readonly Sqe[], reason: unknown): void {
+    this.#staging.discard(sqes);
+    for (const op of ops) {
+      this.inFlight -= op.pending;
+      const reject = op.reject;
+      this.#forget(op, false, ECANCELED);
+      reject?.(reason);
+    }
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    resolved.then(this.#flushTask);
+  }
+
+  #flushSoon(): void {
+    if (++this.#streak <= INLINE_FLUSHES) this.flush();
+    else {
+      this.#streak = 0;
+      setImmediate(this.#flushNow);
+    }
+  }
+
+  #apply(op: Op, options: OperationOptions): void {
+    this.#applyFlags(op, options);
+    if (options.timeout !== undefined) this.#applyTimeout(op, options.timeout);
+    if (options.signal !== undefined) this.#listen(op, options.signal);
+  }
+
+  #applyFlags(op: Op, options: OperationOptions): void {
+    if (options.drain === true) op.sqe!.flags |= IOSQE_IO_DRAIN;
+    if (options.async === true) op.sqe!.flags |= IOSQE_ASYNC;
+  }
+
+  #applyTimeout(op: Op, timeout: number): void {
+    // The operation and its timeout must stand side by side in one submission.
+    const inRing = op.batch !== STAGED;
+    const beside = inRing ? this.ring.getSqe() : this.#staging.add();
+    if (beside !== null) {
+      this.#linkTimeout(op, timeout, beside);
+      return;
+    }
+    // The ring ends right behind the operation: leave a no-op there and stage the pair.
+    const staged = this.#staging.add();
+    staged.copyFrom(op.sqe!);
+    this.#replaceByNop(op.sqe!, NOBODY, 0);
+    this.inFlight++;
+    op.sqe = staged;
+    op.batch = STAGED;
+    this.#linkTimeout(op, timeout, this.#staging.add());
+  }
+
+  #linkTimeout(op: Op, timeout: number, sqe: Sqe): Sqe {
+    const span = this.arena.timespec(timeout);
+    op.sqe!.flags |= IOSQE_IO_LINK;
+    sqe.prepLinkTimeout(span.address, 0);
+    sqe.setUserData(op.slot, op.generation | TIMEOUT_SIDE);
+    const extra = op.extra ??= {};
+    extra.timeout = timeout;
+    if (span.owner !== null) op.pins = [op.pins, span.owner];
+    op.pending++;
+    this.inFlight++;
+    return sqe;
+  }
+
+  #replaceByNop(sqe: Sqe, slot: number, generation: number): void {
+    sqe.clear();
+    sqe.prepNop();
+    sqe.setUserData(slot, generation);
+  }
+
+  #listen(op: Op, signal: AbortSignal): void {
+    const extra = op.extra ??= {};
+    extra.signal = signal;
+    extra.onAbort = () => this.#abort(op, signal.reason);
+    if (signal.aborted) this.#abort(op, signal.reason);
+    else signal.addEventListener("abort", extra.onAbort, { once: true });
+  }
+
+  #abort(op: Op, reason: unknown): void {
+    const extra = op.extra ??= {};
+    if (extra.aborted !== undefined) return;
+    extra.aborted = { reason };
+    if (this.#isUnsubmitted(op) && extra.chained !== true && extra.timeout === undefined) {
+      // The kernel has not seen it: let it do nothing instead.
+      extra.undo = undefined;
+      this.#replaceByNop(op.sqe!, op.slot, op.generation);
+      return;
+    }
+    this.cancelOp(op);
+  }
+
+  #isUnsubmitted(op: Op): boolean {
+    return op.batch === STAGED || op.batch === this.#batch;
+  }
+
+  /** Asks the kernel to cancel an operation; its own completion tells how that went. */
+  cancelOp(op: Op): void {
+    const sqe = this.#entry();
+    // As two halves: 62 bits do not fit a number.
+    sqe.prepCancel64((BigInt(op.generation) << 32n) | BigInt(op.slot), 0);
+    sqe.setUserData(NOBODY, 0);
+    this.inFlight++;
+    this.#schedule();
+  }
+
+  #entry(): Sqe {
+    return (this.#staging.length === 0 ? this.ring.getSqe() : null) ?? this.#staging.add();
+  }
+
+  /** Submits everything that waits, in as few system calls as the ring's size allows, and takes what completed. */
+  flush(): void {
+    this.#scheduled = false;
+    if (this.#phase === "closed") return;
+    for (;;) {
+      if (!this.#submit()) return;
+      if (this.#staging.length === 0) break;
+      this.#staging.move(this.#batch);
+    }
+    // What a completion has begun just now is not submitted yet.
+    if (this.ring.sqReady() === 0) this.arena.reset();
+    if (this.inFlight > 0) waker.wait(this);
+    else waker.done(this);
+  }
+
+  /** One enter, and the completions there are. Returns false when the flush goes on later. */
+  #submit(): boolean {
+    const { ring } = this;
+    try {
+      this.enters++;
+      if (this.#deferred) ring.submitAndGetEvents();
+      else ring.submit();
+    } catch (error) {
+      if (!(error instanceof UringError)) throw error;
+      if (error.errno !== EBUSY && error.errno !== EAGAIN) {
+        this.#die(error);
+        return false;
+      }
+    }
+    this.#batch++;
+    const left = ring.sqReady();
+    this.reap();
+    if (left === 0 || (ring.flags & IORING_SETUP_SQPOLL) !== 0 && ring.sqSpaceLeft() > 0) return true;
+    // The kernel is short of something, or its queue of completions is full: let it breathe.
+    this.#scheduled = true;
+    setImmediate(this.#flushNow);
+    return false;
+  }
+
+  /** Takes the completions that are there; whether there were any. */
+  reap(): boolean {
+    if (this.#reaping) return false;
+    this.#reaping = true;
+    try {
+      let any = false;
+      while (this.ring.forEachCqe(this.#visit) > 0) any = true;
+      return any;
+    } finally {
+      this.#reaping = false;
+      if (this.inFlight === 0 && this.#drained !== null) this.#drained();
+    }
+  }
+
+  /** Looks for completions without submitting: for the waker. Whether there were any. */
+  poll(): boolean {
+    if (this.#phase === "closed") return false;
+    this.#streak = 0;
+    if (this.#blindlyDeferred || this.ring.cqNeedsEnter()) {
+      this.enters++;
+      this.ring.getEvents();
+    }
+    const any = this.reap();
+    if (this.inFlight === 0) waker.done(this);
+    return any;
+  }
+
+  #complete(cqe: Cqe): void {
+    const slot = cqe.userDataLow;
+    const flags = cqe.flags;
+    const more = (flags & IORING_CQE_F_MORE) !== 0;
+    if (!more) this.inFlight--;
+    if (slot === NOBODY) return;
+    const op = this.#ops[slot];
+    const generation = cqe.userDataHigh;
+    if (op === undefined || (generation & ~TIMEOUT_SIDE) !== op.generation) return;
+    if (op.sink !== null) {
+      const sink = op.sink;
+      if (!more) this.#table.release(op);
+      sink.complete(cqe.res, flags, more);
+    } else if (op.extra === null) this.#settle(op, cqe.res);
+    else this.#completeExtra(op, cqe.res, (generation & TIMEOUT_SIDE) !== 0);
+  }
+
+  #completeExtra(op: Op, res: number, timeoutSide: boolean): void {
+    const extra = op.extra!;
+    if (timeoutSide) extra.timedOut = res === ETIME;
+    else extra.result = res;
+    if (--op.pending > 0) return;
+    const result = extra.result!;
+    if (extra.aborted !== undefined) {
+      const { reason } = extra.aborted;
+      const reject = op.reject!;
+      if (result >= 0) extra.undo?.(result);
+      this.#forget(op, false, result);
+      reject(reason);
+    } else if (extra.timedOut === true && (result === ECANCELED || result === EINTR)) {
+      const reject = op.reject!;
+      const error = new UringError(ETIMEDOUT, op.name, {
+        path: op.path,
+        dest: op.dest,
+        hint: `not done within ${extra.timeout} ms`,
+      });
+      this.#forget(op, false, result);
+      reject(error);
+    } else {
+      this.#stopListening(extra);
+      op.extra = null;
+      const ok = this.#settle(op, result);
+      extra.settled?.(ok, result);
+    }
+  }
+
+  /** Settles a promise by the result of its operation. */
+  #settle(op: Op, res: number): boolean {
+    const { resolve, reject, view, finish } = op;
+    if (view !== null && view.byteLength === 0 && (view.buffer as ArrayBuffer).detached) {
+      this.#table.release(op);
+      reject!(new TypeError(`The buffer was detached while the kernel was working on it`));
+      return false;
+    }
+    if (res < 0 && (finish === null || !acceptsError(finish))) {
+      const error = operationError(this.ring, res, op);
+      this.#table.release(op);
+      reject!(error);
+      return false;
+    }
+    if (finish === null) {
+      this.#table.release(op);
+      resolve!(res as never);
+      return true;
+    }
+    let value: unknown;
+    try {
+      value = finish(res, op);
+    } catch (error) {
+      this.#table.release(op);
+      reject!(error);
+      return false;
+    }
+    this.#table.release(op);
+    resolve!(value as never);
+    return true;
+  }
+
+  #forget(op: Op, ok: boolean, res: number): void {
+    const extra = op.extra;
+    if (extra !== null) this.#stopListening(extra);
+    this.#table.release(op);
+    extra?.settled?.(ok, res);
+  }
+
+  #stopListening(extra: Extra): void {
+    if (extra.onAbort !== undefined) extra.signal!.removeEventListener("abort", extra.onAbort);
+  }
+
+  /**
+   * Refuses new work, cancels what is in flight, waits until it has ended, and closes the ring. Work that cannot be ended
+   * is abandoned after a while, with the memory it uses.
+   */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    if (this.#phase === "closed") return;
+    this.#phase = "closing";
+    const started = performance.now();
+    while (this.inFlight > 0 && performance.now() - started < CLOSE_LIMIT) {
+      this.#cancelAll();
+      await this.#drainedWithin(CLOSE_SWEEP);
+    }
+    if (this.inFlight > 0) this.#die(new UringError(ECANCELED, "close"));
+    this.#phase = "closed";
+    waker.done(this);
+    this.arena.close();
+    this.ring.close();
+  }
+
+  #cancelAll(): void {
+    const reason = new UringError(ECANCELED, "close");
+    // The table may grow while it is walked: cancellations have no slot of their own, but finished work may start more.
+    for (const op of [...this.#ops]) {
+      if (!this.#table.isLive(op)) continue;
+      if (op.sink === null && op.extra?.aborted === undefined && this.#isUnsubmitted(op)) {
+        this.#abort(op, reason);
+      } else this.cancelOp(op);
+    }
+  }
+
+  async #drainedWithin(milliseconds: number): Promise<void> {
+    if (this.inFlight === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, milliseconds);
+    this.#drained = resolve;
+    await promise;
+    this.#drained = null;
+    clearTimeout(timer);
+  }
+
+  /** The ring is unusable: nothing that is in flight will ever complete. */
+  #die(error: UringError): void {
+    this.#phase = "closed";
+    for (const op of this.#ops) {
+      if (!this.#table.isLive(op)) continue;
+      const { reject, sink } = op;
+      // The kernel may still be writing: what it works on is kept for good.
+      leaked.add([op.view, op.pins]);
+      this.#forget(op, false, error.errno);
+      reject?.(error);
+      sink?.complete(error.errno, 0, false);
+    }
+    this.inFlight = 0;
+    waker.done(this);
+    this.#drained?.();
+  }
+}
+
+/** Memory of operations that could not be ended, kept because the kernel may still use it. */
+const leaked = new Set<unknown>();
+
+const errorFinishers = new WeakSet<object>();
+
+/** Marks a {@link Finish} that wants negative results too. */
+export function takesErrors<F extends object>(finish: F): F {
+  errorFinishers.add(finish);
+  return finish;
+}
+
+function acceptsError(finish: object): boolean {
+  return errorFinishers.has(finish);
+}

@@ -1,0 +1,93 @@
+/**
+ * What all operations stand on, whether they are submitted by themselves or in a chain.
+ *
+ * @module
+ */
+import { IOSQE_FIXED_FILE } from "../ffi/abi.ts";
+import { system } from "../ffi/system.ts";
+import type { DirectTable, Fd } from "./direct.ts";
+import { DirectDescriptor } from "./direct.ts";
+import type { Driver } from "./driver.ts";
+import type { Op } from "./op.ts";
+import { checkTimeout, type OperationOptions } from "./options.ts";
+
+/** The base of `Uring` and of `Chain`. */
+export abstract class Submitter {
+  /** @internal */
+  protected readonly driver: Driver;
+  /** @internal */
+  protected readonly directs: DirectTable;
+
+  /** @internal */
+  protected constructor(driver: Driver, directs: DirectTable) {
+    this.driver = driver;
+    this.directs = directs;
+  }
+
+  /** Takes an entry; nothing may throw from here to {@link Submitter.promise}. @internal */
+  protected abstract begin(name: string): Op;
+
+  /** Submits what was begun. @internal */
+  protected abstract promise<T>(op: Op, options: OperationOptions | undefined): Promise<T>;
+
+  /** Checks the options and that the ring is open. @internal */
+  protected check(options: OperationOptions | undefined): void {
+    this.driver.assertOpen();
+    if (options?.timeout !== undefined) checkTimeout(options.timeout);
+  }
+
+  /** The number that the submission names a descriptor by. @internal */
+  protected number(fd: Fd): number {
+    if (typeof fd === "number") {
+      if (fd !== (fd | 0)) throw new TypeError(`A descriptor is a 32-bit integer, not ${fd}`);
+      return fd;
+    }
+    if (fd instanceof DirectDescriptor) return this.directs.slotOf(fd);
+    throw new TypeError("A descriptor is a number or a DirectDescriptor");
+  }
+
+  /** Marks an entry as using a direct descriptor. @internal */
+  protected markFd(op: Op, fd: Fd): void {
+    if (typeof fd !== "number") op.sqe!.flags |= IOSQE_FIXED_FILE;
+  }
+
+  /** Has a descriptor closed that arrives after its promise was aborted. @internal */
+  protected closeIfLate(op: Op, options: OperationOptions | undefined): void {
+    if (options?.signal === undefined) return;
+    (op.extra ??= {}).undo = (fd) => {
+      system().close(fd);
+    };
+  }
+
+  /** Has an operation fill a direct descriptor, and its promise give it. @internal */
+  protected intoDirect(op: Op, target: DirectDescriptor): void {
+    const { directs, driver } = this;
+    op.finish = () => {
+      target.state = "open";
+      return target;
+    };
+    const extra = op.extra ??= {};
+    extra.settled = (ok) => {
+      if (!ok && target.state === "reserved") directs.release(target);
+    };
+    extra.undo = () => {
+      target.state = "closing";
+      closeDirect(driver, target);
+    };
+  }
+
+  /** The slot that an operation asked for `direct` fills. @internal */
+  protected target(direct: true | DirectDescriptor): DirectDescriptor {
+    if (direct === true) return this.directs.reserve();
+    this.directs.slotOf(direct);
+    if (direct.state !== "reserved") throw new TypeError("The direct descriptor is open already");
+    return direct;
+  }
+}
+
+/** Closes a direct descriptor that nobody waits for. @internal */
+export function closeDirect(driver: Driver, descriptor: DirectDescriptor): void {
+  const op = driver.begin("close");
+  op.sqe!.prepCloseDirect(descriptor.slot);
+  driver.launch(op, { complete: () => descriptor.table.release(descriptor) });
+}

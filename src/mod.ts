@@ -1,0 +1,38 @@
+/**
+ * `uring`: io_uring for Bun and Deno, with promises.
+ *
+ * @module
+ */
+export {
+  type UnavailableReason,
+  UringError,
+  type UringErrorDetails,
+  UringUnavailableError,
+} from "./ffi/errors.ts";
+export { Chain, type LinkOptions } from "./loop/chain.ts";
+export { DirectDescriptor, type Fd } from "./loop/direct.ts";
+export { type OpenDirectOptions, type OpenOptions, type Path, type PathOptions } from "./loop/file_ops.ts";
+export {
+  type RenameOptions,
+  type StatxOptions,
+  type VectorOptions,
+  type WriteOptions,
+} from "./loop/file_ops.ts";
+export { Multishot, type MultishotOptions } from "./loop/multishot.ts";
+export {
+  type Accepted,
+  type MessageOptions,
+  type SocketDirectOptions,
+  type SocketOptions,
+} from "./loop/net_ops.ts";
+export { type FlagString } from "./loop/open_flags.ts";
+export { type CancelTarget, Operations } from "./loop/operations.ts";
+export { type OperationOptions, type TransferOptions } from "./loop/options.ts";
+export { BufferPool, type BufferPoolOptions } from "./loop/pool.ts";
+export { type Available, probe, type Unavailable } from "./loop/probe.ts";
+export { type InetAddress, type SocketAddress, type UnixAddress } from "./loop/sockaddr.ts";
+export { Statx } from "./loop/statx.ts";
+export { type AcceptMultishotOptions, type RecvMultishotOptions } from "./loop/uring.ts";
+export { Uring, type UringOptions, type UringStats } from "./loop/uring.ts";
+export { type RingOptions } from "./ring/setup.ts";
+export { type U64 } from "./ring/sqe_base.ts";
