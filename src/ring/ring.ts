@@ -3,18 +3,34 @@
  *
  * @module
  */
-import { IORING_UNREGISTER_PBUF_RING } from "../ffi/abi.ts";
+import {
+  IORING_REGISTER_USE_REGISTERED_RING,
+  IORING_UNREGISTER_PBUF_RING,
+  IORING_UNREGISTER_RING_FDS,
+} from "../ffi/abi.ts";
 import type { Mapping } from "../ffi/memory.ts";
 import { system } from "../ffi/system.ts";
 import { BufRing } from "./buf_ring.ts";
 import { getProbe, type Probe } from "./probe.ts";
 import { RingRegister } from "./register.ts";
 import { type RingOptions, type RingParts, setupRing } from "./setup.ts";
-import { io_uring_buf_reg } from "../ffi/structs.ts";
+import { io_uring_buf_reg, io_uring_rsrc_update } from "../ffi/structs.ts";
 
-// A ring that is dropped without being closed gives its descriptor back once collected. The mappings see to themselves.
-const dropped = new FinalizationRegistry<{ fd: number }>((held) => {
-  if (held.fd >= 0) system().close(held.fd);
+/** What keeps a ring open: its descriptor and its index among the registered rings, −1 for none. */
+interface Handles {
+  readonly fd: number;
+  registered: number;
+}
+
+// A ring that is dropped without being closed gives these back once collected. The mappings see to themselves.
+const dropped = new FinalizationRegistry<Handles>(({ fd, registered }) => {
+  if (registered >= 0) {
+    const { bytes, view } = struct(io_uring_rsrc_update.size);
+    view.setUint32(io_uring_rsrc_update.offset, registered, true);
+    const [via, flag] = fd < 0 ? [registered, IORING_REGISTER_USE_REGISTERED_RING] : [fd, 0];
+    system().register(via, (IORING_UNREGISTER_RING_FDS | flag) >>> 0, bytes, 1);
+  }
+  if (fd >= 0) system().close(fd);
 });
 
 /**
@@ -34,6 +50,7 @@ const dropped = new FinalizationRegistry<{ fd: number }>((held) => {
  */
 export class Ring extends RingRegister implements Disposable {
   readonly #parts: RingParts;
+  readonly #handles: Handles;
   readonly #bufRings = new Map<number, BufRing>();
 
   /**
@@ -48,12 +65,24 @@ export class Ring extends RingRegister implements Disposable {
     const parts = setupRing(entries, options);
     super(parts);
     this.#parts = parts;
-    dropped.register(this, parts as { fd: number }, this);
+    this.#handles = { fd: parts.fd, registered: parts.registeredFd };
+    dropped.register(this, this.#handles, this);
   }
 
   /** Whether the ring was closed. */
   get closed(): boolean {
     return this.enterFd < 0;
+  }
+
+  override registerRingFd(): boolean {
+    const registered = super.registerRingFd();
+    if (registered) this.#handles.registered = this.enterFd;
+    return registered;
+  }
+
+  override unregisterRingFd(): void {
+    super.unregisterRingFd();
+    this.#handles.registered = -1;
   }
 
   /** Which operations this kernel supports: `io_uring_get_probe_ring`, Linux 5.6. */
@@ -76,7 +105,7 @@ export class Ring extends RingRegister implements Disposable {
 
   /** Takes a ring of provided buffers back and unmaps it: `io_uring_free_buf_ring`. The buffers stay the caller's. */
   freeBufRing(bufRing: BufRing): void {
-    const { bytes, view } = bufReg();
+    const { bytes, view } = struct(io_uring_buf_reg.size);
     view.setUint16(io_uring_buf_reg.bgid, bufRing.bgid, true);
     this.register(IORING_UNREGISTER_PBUF_RING, bytes, 1);
     this.#bufRings.delete(bufRing.bgid);
@@ -105,7 +134,7 @@ export class Ring extends RingRegister implements Disposable {
   }
 }
 
-function bufReg(): { bytes: Uint8Array; view: DataView } {
-  const bytes = new Uint8Array(new ArrayBuffer(io_uring_buf_reg.size));
+function struct(size: number): { bytes: Uint8Array; view: DataView } {
+  const bytes = new Uint8Array(new ArrayBuffer(size));
   return { bytes, view: new DataView(bytes.buffer) };
 }
