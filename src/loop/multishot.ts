@@ -45,6 +45,8 @@ export interface MultishotOptions {
 
 const ECANCELED = -125;
 const ETIMEDOUT = 110;
+/** The longest that `setTimeout` can wait. */
+const MOST_TIMER = 0x7fff_ffff;
 
 interface Waiter<T> {
   resolve(result: IteratorResult<T, undefined>): void;
@@ -132,14 +134,19 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
       return;
     }
     signal?.addEventListener("abort", this.#onAbort, { once: true });
-    if (timeout !== undefined) {
-      const hint = `ended after ${timeout} ms`;
-      this.#timer = setTimeout(
-        () => this.#fail(new UringError(ETIMEDOUT, this.#spec.name, { hint })),
-        timeout,
-      );
-    }
+    if (timeout !== undefined) this.#startTimer(timeout);
     this.#arm();
+  }
+
+  #startTimer(left: number): void {
+    const step = Math.min(left, MOST_TIMER);
+    this.#timer = setTimeout(() => {
+      if (left > step) this.#startTimer(left - step);
+      else {
+        const hint = `ended after ${this.#options.timeout} ms`;
+        this.#fail(new UringError(ETIMEDOUT, this.#spec.name, { hint }));
+      }
+    }, step);
   }
 
   #arm(): void {
@@ -159,8 +166,9 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
       return;
     }
     if (this.#state === "stopping") this.#end();
-    else if (this.#paused && (res === ECANCELED || shot?.kind === "value")) this.#resume();
-    else if (shot === undefined) this.#ended(res);
+    else if (this.#paused && (res === ECANCELED || shot?.kind === "value" || shot?.kind === "again")) {
+      this.#resume();
+    } else if (shot === undefined) this.#ended(res);
     else if (shot.kind === "end" || (shot.kind === "value" && shot.last === true)) this.#end();
     else this.#rearm(shot.kind === "again" ? shot.ready : undefined);
   }

@@ -30,6 +30,7 @@ export class BufferPool {
   readonly #bufRing: BufRing;
   readonly #bytes: Uint8Array;
   #free: number;
+  #released = false;
   #waiting: (() => void)[] = [];
 
   /** @internal */
@@ -64,6 +65,7 @@ export class BufferPool {
 
   /** Gives a buffer back to the kernel. @internal */
   recycle(id: number): void {
+    if (this.#released) return;
     bufRingAdd(
       this.#bufRing,
       this.#memory.address + id * this.size,
@@ -85,6 +87,7 @@ export class BufferPool {
 
   /** Gives the memory back; every view of it becomes empty. Only when the ring is closed. @internal */
   release(): void {
+    this.#released = true;
     this.#memory.unmap();
     for (const wake of this.#waiting.splice(0)) wake();
   }
