@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { IORING_OP_LINK_TIMEOUT, IOSQE_IO_DRAIN, IOSQE_IO_HARDLINK, IOSQE_IO_LINK } from "../ffi/abi.ts";
+import { IOSQE_IO_DRAIN, IOSQE_IO_HARDLINK, IOSQE_IO_LINK } from "../ffi/abi.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import type { DirectDescriptor, DirectTable } from "./direct.ts";
 import type { Driver } from "./driver.ts";
@@ -31,6 +31,7 @@ export class Chain extends Operations {
   readonly #ops: Op[] = [];
   readonly #sqes: Sqe[] = [];
   readonly #reserved: DirectDescriptor[] = [];
+  readonly #promises: Promise<unknown>[] = [];
   #submitted = false;
 
   /** @internal */
@@ -68,6 +69,7 @@ export class Chain extends Operations {
     const promise = this.driver.chained<T>(op, options, this.#sqes);
     // Whether a step's failure is looked at is up to the caller of `link`.
     promise.catch(() => {});
+    this.#promises.push(promise);
     return promise;
   }
 
@@ -80,11 +82,8 @@ export class Chain extends Operations {
       return;
     }
     const link = this.#options.hard === true ? IOSQE_IO_HARDLINK : IOSQE_IO_LINK;
-    // A timeout is always linked to its operation; what links an operation to the next one comes after it.
-    for (let i = 0; i < sqes.length - 1; i++) {
-      const timed = sqes[i + 1]!.opcode === IORING_OP_LINK_TIMEOUT;
-      sqes[i]!.flags |= timed ? IOSQE_IO_LINK : link;
-    }
+    // Also between an operation and its timeout: whether the failing operation ends the chain is looked up there.
+    for (let i = 0; i < sqes.length - 1; i++) sqes[i]!.flags |= link;
     if (this.#options.drain === true) sqes[0]!.flags |= IOSQE_IO_DRAIN;
     this.driver.submitChain(sqes);
   }
@@ -96,8 +95,9 @@ export class Chain extends Operations {
     this.#releaseUnused();
   }
 
-  /** Gives back the direct descriptors that were never opened. @internal */
-  finish(): void {
+  /** Waits for all steps, also those the callback did not return, and gives back what was never opened. @internal */
+  async finish(): Promise<void> {
+    await Promise.allSettled(this.#promises);
     this.#releaseUnused();
   }
 

@@ -75,6 +75,8 @@ export class DirectTable {
 
   /** Gives a slot back whose file is closed, or that was never filled. */
   release(descriptor: DirectDescriptor): void {
+    // A chain may close what is being closed already because it was aborted: the slot is given back once.
+    if (descriptor.state === "closed") return;
     descriptor.state = "closed";
     if (descriptor.slot < this.#size / 2) this.#free.push(descriptor.slot);
   }

@@ -11,6 +11,7 @@ import {
   IORING_SETUP_TASKRUN_FLAG,
   IOSQE_ASYNC,
   IOSQE_IO_DRAIN,
+  IOSQE_IO_HARDLINK,
   IOSQE_IO_LINK,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
@@ -268,13 +269,24 @@ export class Driver implements Sleeper {
     const extra = op.extra ??= {};
     if (extra.aborted !== undefined) return;
     extra.aborted = { reason };
-    if (this.#isUnsubmitted(op) && extra.chained !== true && extra.timeout === undefined) {
-      // The kernel has not seen it: let it do nothing instead.
-      extra.undo = undefined;
-      this.#replaceByNop(op.sqe!, op.slot, op.generation);
+    if (!this.#isUnsubmitted(op)) {
+      this.cancelOp(op);
       return;
     }
-    this.cancelOp(op);
+    // The kernel has not seen it: let it do nothing instead, or fail where something is linked to it.
+    extra.undo = undefined;
+    if (extra.chained === true || extra.timeout !== undefined) this.#replaceByFailure(op);
+    else this.#replaceByNop(op.sqe!, op.slot, op.generation);
+  }
+
+  /** Has an entry fail at once, with EBADF, which ends its chain as its cancellation would. */
+  #replaceByFailure(op: Op): void {
+    const sqe = op.sqe!;
+    const links = sqe.flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK | IOSQE_IO_DRAIN);
+    sqe.clear();
+    sqe.prepRead(-1, 0, 0, 0);
+    sqe.flags = links;
+    sqe.setUserData(op.slot, op.generation);
   }
 
   #isUnsubmitted(op: Op): boolean {

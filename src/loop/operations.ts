@@ -8,6 +8,7 @@ import {
   IORING_ASYNC_CANCEL_ANY,
   IORING_ASYNC_CANCEL_FD,
   IORING_ASYNC_CANCEL_FD_FIXED,
+  IORING_TIMEOUT_ETIME_SUCCESS,
 } from "../ffi/abi.ts";
 import type { Fd } from "./direct.ts";
 import { takesErrors } from "./driver.ts";
@@ -55,7 +56,8 @@ export abstract class Operations extends NetOperations {
     const op = this.begin("timeout");
     op.pins = span.owner;
     op.finish = finishTimeout;
-    op.sqe!.prepTimeout(span.address, 0, 0);
+    // In a chain, the time's having passed is no failure that ends it (Linux 5.16).
+    op.sqe!.prepTimeout(span.address, 0, op.extra?.chained === true ? IORING_TIMEOUT_ETIME_SUCCESS : 0);
     return this.promise(op, options);
   }
 
