@@ -70,6 +70,16 @@ export function checkU32(name: string, value: number): number {
   return value;
 }
 
+/** Checks what all operations accept. */
+export function checkOptions(options: { signal?: AbortSignal; timeout?: number }): void {
+  if (typeof options !== "object" || options === null) throw new TypeError("options must be an object");
+  const { signal, timeout } = options;
+  if (timeout !== undefined) checkTimeout(timeout);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new TypeError("signal must be an AbortSignal");
+  }
+}
+
 /** Checks a time span in milliseconds. */
 export function checkTimeout(timeout: number): number {
   if (typeof timeout !== "number" || !(timeout >= 0) || timeout > Number.MAX_SAFE_INTEGER) {

@@ -5,6 +5,7 @@
  */
 import { AF_INET, AF_INET6, AF_UNIX } from "../ffi/abi.ts";
 import { sockaddr_in, sockaddr_in6, sockaddr_un } from "../ffi/structs.ts";
+import { checkU32 } from "./options.ts";
 
 /** An IPv4 or IPv6 address and a port. */
 export interface InetAddress {
@@ -50,11 +51,12 @@ export function encodeAddress(address: SocketAddress): Uint8Array {
   view.setUint16(sockaddr_in6.sin6_family, AF_INET6, true);
   view.setUint16(sockaddr_in6.sin6_port, port);
   bytes.set(parseIpv6(address.address), sockaddr_in6.sin6_addr);
-  view.setUint32(sockaddr_in6.sin6_scope_id, address.scopeId ?? 0, true);
+  view.setUint32(sockaddr_in6.sin6_scope_id, checkU32("scopeId", address.scopeId ?? 0), true);
   return bytes;
 }
 
 function encodeUnix(path: string): Uint8Array {
+  if (typeof path !== "string") throw new TypeError("A Unix socket's path is a string");
   const name = new TextEncoder().encode(path);
   const abstract = name[0] === 0;
   if (!abstract && name.includes(0)) throw new TypeError("A path must not contain a NUL byte");
@@ -109,16 +111,16 @@ function parseIpv6(text: string): Uint8Array {
   };
   const halves = text.split("::");
   if (halves.length > 2) fail();
-  const words = (half: string): number[] =>
+  const words = (half: string, atEnd: boolean): number[] =>
     half === "" ? [] : half.split(":").flatMap((group, i, groups) => {
-      if (group.includes(".") && i === groups.length - 1) {
+      if (group.includes(".") && atEnd && i === groups.length - 1) {
         const [a, b, c, d] = parseIpv4(group) as unknown as [number, number, number, number];
         return [a << 8 | b, c << 8 | d];
       }
       return /^[\da-f]{1,4}$/i.test(group) ? [parseInt(group, 16)] : fail();
     });
-  const first = words(halves[0]!);
-  const last = halves.length === 2 ? words(halves[1]!) : [];
+  const first = words(halves[0]!, halves.length === 1);
+  const last = halves.length === 2 ? words(halves[1]!, true) : [];
   const gap = 8 - first.length - last.length;
   if (halves.length === 2 ? gap < 1 : gap !== 0) fail();
   const bytes = new Uint8Array(16);

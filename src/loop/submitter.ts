@@ -9,7 +9,7 @@ import type { DirectTable, Fd } from "./direct.ts";
 import { DirectDescriptor } from "./direct.ts";
 import type { Driver } from "./driver.ts";
 import type { Op } from "./op.ts";
-import { checkTimeout, type OperationOptions } from "./options.ts";
+import { checkOptions, type OperationOptions } from "./options.ts";
 
 /** The base of `Uring` and of `Chain`. */
 export abstract class Submitter {
@@ -33,7 +33,7 @@ export abstract class Submitter {
   /** Checks the options and that the ring is open. @internal */
   protected check(options: OperationOptions | undefined): void {
     this.driver.assertOpen();
-    if (options?.timeout !== undefined) checkTimeout(options.timeout);
+    if (options !== undefined) checkOptions(options);
   }
 
   /** The number that the submission names a descriptor by. @internal */
@@ -87,6 +87,11 @@ export abstract class Submitter {
 
 /** Closes a direct descriptor that nobody waits for. @internal */
 export function closeDirect(driver: Driver, descriptor: DirectDescriptor): void {
+  if (driver.closed) {
+    // The table goes with the ring.
+    descriptor.table.release(descriptor);
+    return;
+  }
   const op = driver.begin("close");
   op.sqe!.prepCloseDirect(descriptor.slot);
   driver.launch(op, { complete: () => descriptor.table.release(descriptor) });

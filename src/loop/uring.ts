@@ -26,7 +26,7 @@ import { Driver } from "./driver.ts";
 import { Multishot, type MultishotOptions, type Shot } from "./multishot.ts";
 import type { Op } from "./op.ts";
 import { Operations } from "./operations.ts";
-import { checkTimeout, checkU32, type OperationOptions } from "./options.ts";
+import { checkOptions, checkTimeout, checkU32, type OperationOptions } from "./options.ts";
 import { BufferPool, type BufferPoolOptions } from "./pool.ts";
 import { closeDirect } from "./submitter.ts";
 import { waker } from "./waker.ts";
@@ -35,7 +35,8 @@ import { waker } from "./waker.ts";
 export interface UringOptions extends RingOptions {
   /**
    * Entries of the submission queue: how many operations go to the kernel in one system call. More than that may be in
-   * flight. Default: 256, or fewer (down to 16) where `RLIMIT_MEMLOCK` does not allow so many.
+   * flight. Default: 256, or fewer (down to 16) where `RLIMIT_MEMLOCK` does not allow so many. 1 means 2, since a time
+   * limit takes the entry after its operation's.
    */
   entries?: number;
   /**
@@ -80,6 +81,8 @@ export interface UringStats {
 
 const DEFAULT_ENTRIES = 256;
 const LEAST_ENTRIES = 16;
+/** An operation and the timeout linked to it. */
+const PAIR = 2;
 const DEFAULT_FLAGS: readonly number[] = [
   IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
   IORING_SETUP_SUBMIT_ALL,
@@ -222,6 +225,7 @@ export class Uring extends Operations implements AsyncDisposable {
     let steps: readonly Promise<unknown>[];
     try {
       steps = build(chain);
+      if (!Array.isArray(steps)) throw new TypeError("The callback of a chain returns an array of its steps");
       const { sqEntries } = this.ring;
       if (chain.length > sqEntries) {
         throw new RangeError(`A chain of ${chain.length} entries does not fit a ring of ${sqEntries}`);
@@ -232,7 +236,7 @@ export class Uring extends Operations implements AsyncDisposable {
     }
     chain.submit();
     const results = await Promise.allSettled(steps);
-    chain.finish();
+    await chain.finish();
     return results;
   }
 
@@ -380,7 +384,7 @@ export class Uring extends Operations implements AsyncDisposable {
 
   #checkMultishot(options: MultishotOptions): void {
     this.driver.assertOpen();
-    if (options.timeout !== undefined) checkTimeout(options.timeout);
+    checkOptions(options);
   }
 
   /** Makes a pool of buffers for {@link Uring.recvMultishot}, Linux 5.19. */
@@ -409,6 +413,7 @@ export class Uring extends Operations implements AsyncDisposable {
 /** Makes the ring: as asked for, or as good as this kernel and its limits allow. */
 function makeRing(options: UringOptions): Ring {
   let entries = options.entries ?? DEFAULT_ENTRIES;
+  if (entries === 1) entries = PAIR;
   const candidates = options.flags === undefined ? [...DEFAULT_FLAGS] : [options.flags];
   for (;;) {
     const flags = candidates[0]!;
