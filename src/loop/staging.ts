@@ -52,8 +52,7 @@ export class Staging {
 
   #grow(): void {
     const words = new Int32Array(new ArrayBuffer(CHUNK * this.#size));
-    const pairs = new Float64Array(words.buffer);
-    for (let i = 0; i < CHUNK; i++) this.#free.push(new Sqe(words, pairs, i * this.#size >> 2, this.#size));
+    for (let i = 0; i < CHUNK; i++) this.#free.push(new Sqe(words, i * this.#size >> 2, this.#size));
   }
 
   /** Gives entries back that were in no queue. */

@@ -90,12 +90,14 @@ export class RingQueues {
   readonly #cqMask: number;
   readonly #sqes: Sqe[] = [];
   readonly #cqes: Cqe[] = [];
+  #cursor!: Cqe;
+  #cqesAt = 0;
+  #cqeShift = 0;
   readonly #sqpoll: boolean;
   readonly #mustEnter: boolean;
   readonly #mixed: boolean;
-  // What the kernel has consumed as far as is known, what is published, and what was handed out by getSqe.
+  // What the kernel has consumed as far as is known, and what was handed out by getSqe.
   #sqHead = 0;
-  #sqPublished = 0;
   #sqTail = 0;
   #cqHead = 0;
   #waitArg: Pinned | null = null;
@@ -144,11 +146,13 @@ export class RingQueues {
   #makeViews(sqes: ArrayBuffer, cqesAt: number): void {
     const sqeBytes = sqeSize(this.flags);
     const words = new Int32Array(sqes, 0, this.sqEntries * sqeBytes >> 2);
-    const pairs = new Float64Array(sqes, 0, words.length >> 1);
     for (let i = 0; i < this.sqEntries; i++) {
-      this.#sqes.push(new Sqe(words, pairs, i * sqeBytes >> 2, sqeBytes));
+      this.#sqes.push(new Sqe(words, i * sqeBytes >> 2, sqeBytes));
     }
     const cqeWords = cqeSize(this.flags) >> 2;
+    this.#cqesAt = cqesAt;
+    this.#cqeShift = Math.log2(cqeWords);
+    this.#cursor = new Cqe(this.#cqWords, cqesAt);
     for (let i = 0; i < this.cqEntries; i++) this.#cqes.push(new Cqe(this.#cqWords, cqesAt + i * cqeWords));
   }
 
@@ -168,15 +172,17 @@ export class RingQueues {
   /** The next free submission entry, cleared except for its `user_data`, or null when the queue is full. */
   getSqe(): Sqe | null {
     const tail = this.#sqTail;
-    if (((tail - this.#sqHead) | 0) >= this.sqEntries) {
-      this.assertOpen();
-      this.#sqHead = Atomics.load(this.#sqWords, this.#sqHeadAt);
-      if (((tail - this.#sqHead) | 0) >= this.sqEntries) return null;
-    }
+    if (((tail - this.#sqHead) | 0) >= this.sqEntries && this.#isFull(tail)) return null;
     this.#sqTail = (tail + 1) | 0;
     const sqe = this.#sqes[tail & this.#sqMask]!;
     sqe.clear();
     return sqe;
+  }
+
+  #isFull(tail: number): boolean {
+    this.assertOpen();
+    this.#sqHead = Atomics.load(this.#sqWords, this.#sqHeadAt);
+    return ((tail - this.#sqHead) | 0) >= this.sqEntries;
   }
 
   /** How many entries wait to be submitted or, with SQPOLL, to be consumed. */
@@ -347,23 +353,22 @@ export class RingQueues {
    * `io_uring_for_each_cqe` and `io_uring_cq_advance`. When `visit` throws, the one it threw at counts as visited.
    */
   forEachCqe(visit: (cqe: Cqe) => void): number {
-    this.assertOpen();
-    if (this.#mixed) return this.#forEachMixed(visit);
     const first = this.#cqHead;
     let tail = ORDERED ? this.#cqWords[this.#cqTailAt]! : first;
-    if (((tail - first) | 0) <= 0) {
-      // An engine may keep a plain load's value through a polling loop, so "nothing there" is only believed from here.
-      tail = Atomics.load(this.#cqWords, this.#cqTailAt);
-      if (first === tail) return 0;
-    }
-    const cqes = this.#cqes;
+    // An engine may keep a plain load's value through a polling loop, so "nothing there" is only believed from Atomics.
+    if (((tail - first) | 0) <= 0) tail = this.#cqTail();
+    if (this.#mixed) return this.#forEachMixed(visit, tail);
+    // One object that moves along stays in the cache; one per slot would not.
+    const cursor = this.#cursor;
+    const at = this.#cqesAt;
+    const shift = this.#cqeShift;
     const mask = this.#cqMask;
     let head = first;
     try {
       while (head !== tail) {
-        const cqe = cqes[head & mask]!;
+        cursor.moveTo((at + ((head & mask) << shift)) | 0);
         head = (head + 1) | 0;
-        visit(cqe);
+        visit(cursor);
       }
     } finally {
       this.#cqHead = head;
@@ -373,8 +378,12 @@ export class RingQueues {
     return (head - first) | 0;
   }
 
-  #forEachMixed(visit: (cqe: Cqe) => void): number {
-    const tail = Atomics.load(this.#cqWords, this.#cqTailAt);
+  #cqTail(): number {
+    this.assertOpen();
+    return Atomics.load(this.#cqWords, this.#cqTailAt);
+  }
+
+  #forEachMixed(visit: (cqe: Cqe) => void, tail: number): number {
     let visited = 0;
     try {
       while (this.#cqHead !== tail) {
@@ -405,30 +414,34 @@ export class RingQueues {
   }
 
   #submit(waitNr: number, flags: number): number {
+    if (this.#sqpoll) return this.#submitToThread(waitNr, flags);
+    const words = this.#sqWords;
+    const tail = this.#sqTail;
+    // Without a kernel thread, only the system call that follows on this very thread reads the tail.
+    words[this.#sqTailAt] = tail;
+    const toSubmit = (tail - this.#sqHead) | 0;
+    const all = flags | this.#fetchFlag(words[this.#sqFlagsAt]!);
+    return toSubmit === 0 && all === 0 ? 0 : this.#enter(toSubmit, waitNr, all);
+  }
+
+  /** As in liburing, what waits for an enter is fetched on the way. What a plain load misses, the next one sees. */
+  #fetchFlag(sqFlags: number): number {
+    const pending = (sqFlags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) !== 0 || this.#mustEnter;
+    return pending ? IORING_ENTER_GETEVENTS : 0;
+  }
+
+  #submitToThread(waitNr: number, flags: number): number {
     const toSubmit = this.#flush();
-    // As in liburing, what waits for an enter is fetched on the way. What a plain load misses, the next one sees.
-    const pending = (this.#sqWords[this.#sqFlagsAt]! & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) !== 0;
-    const fetch = pending || this.#mustEnter ? IORING_ENTER_GETEVENTS : 0;
-    if (this.#sqpoll) {
-      const wake = this.#wakeFlag();
-      if ((wake | fetch) === 0 && waitNr === 0) return toSubmit;
-      this.#enter(toSubmit, waitNr, flags | fetch | wake);
-      return toSubmit;
-    }
-    if (toSubmit === 0 && (flags | fetch) === 0) return 0;
-    return this.#enter(toSubmit, waitNr, flags | fetch);
+    const all = this.#wakeFlag() | this.#fetchFlag(this.#sqWords[this.#sqFlagsAt]!);
+    if (all !== 0 || waitNr !== 0) this.#enter(toSubmit, waitNr, flags | all);
+    return toSubmit;
   }
 
   /** Publishes the entries handed out so far and returns how many the kernel has not taken yet. */
   #flush(): number {
     this.assertOpen();
     const tail = this.#sqTail;
-    if (this.#sqPublished !== tail) {
-      this.#sqPublished = tail;
-      // Without a kernel thread, only the system call that follows on this very thread reads the tail.
-      if (this.#sqpoll) Atomics.store(this.#sqWords, this.#sqTailAt, tail);
-      else this.#sqWords[this.#sqTailAt] = tail;
-    }
+    Atomics.store(this.#sqWords, this.#sqTailAt, tail);
     if (this.#sqpoll) this.#sqHead = Atomics.load(this.#sqWords, this.#sqHeadAt);
     return (tail - this.#sqHead) | 0;
   }
@@ -441,14 +454,16 @@ export class RingQueues {
   }
 
   #enter(toSubmit: number, minComplete: number, flags: number): number {
-    this.assertOpen();
-    let result: number;
-    do result = this.#system.enter(this.enterFd, toSubmit, minComplete, flags | this.enterFlags); while (
-      result === EINTR
-    );
-    if (result < 0) this.#fail(result);
+    const result = this.#system.enter(this.enterFd, toSubmit, minComplete, flags | this.enterFlags);
+    if (result < 0) return this.#enterAnew(result, toSubmit, minComplete, flags);
     if (!this.#sqpoll) this.#sqHead = (this.#sqHead + result) | 0;
     return result;
+  }
+
+  /** After a failure: a signal that came before anything was done is nobody's business. */
+  #enterAnew(result: number, toSubmit: number, minComplete: number, flags: number): number {
+    this.assertOpen();
+    return result === EINTR ? this.#enter(toSubmit, minComplete, flags) : this.#fail(result);
   }
 
   /** Returns how many entries were taken, `ETIME` or `EINTR`; throws for every other failure. */

@@ -28,7 +28,7 @@ import { SqeNet } from "./sqe_net.ts";
 export class Sqe extends SqeNet {
   /** Does nothing: `io_uring_prep_nop`, Linux 5.1. */
   prepNop(): void {
-    this.prepRw(IORING_OP_NOP, -1, 0, 0, 0);
+    this.fillBare(IORING_OP_NOP, -1);
   }
 
   /**
@@ -36,7 +36,7 @@ export class Sqe extends SqeNet {
    * `io_uring_prep_poll_add`, Linux 5.1.
    */
   prepPollAdd(fd: number, pollMask: number): void {
-    this.prepRw(IORING_OP_POLL_ADD, fd, 0, 0, 0);
+    this.fillBare(IORING_OP_POLL_ADD, fd);
     this.opFlags = pollMask;
   }
 
@@ -97,7 +97,7 @@ export class Sqe extends SqeNet {
 
   /** Cancels what works on a descriptor: `io_uring_prep_cancel_fd`, Linux 5.19. */
   prepCancelFd(fd: number, flags: number): void {
-    this.prepRw(IORING_OP_ASYNC_CANCEL, fd, 0, 0, 0);
+    this.fillBare(IORING_OP_ASYNC_CANCEL, fd);
     this.opFlags = flags | IORING_ASYNC_CANCEL_FD;
   }
 }

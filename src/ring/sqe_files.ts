@@ -72,7 +72,7 @@ export class SqeFiles extends SqeBase {
 
   /** `fsync`, or `fdatasync` with `IORING_FSYNC_DATASYNC`: `io_uring_prep_fsync`, Linux 5.1. */
   prepFsync(fd: number, fsyncFlags: number): void {
-    this.prepRw(IORING_OP_FSYNC, fd, 0, 0, 0);
+    this.fillBare(IORING_OP_FSYNC, fd);
     this.opFlags = fsyncFlags;
   }
 
@@ -100,7 +100,7 @@ export class SqeFiles extends SqeBase {
 
   /** Closes a descriptor: `io_uring_prep_close`, Linux 5.6. */
   prepClose(fd: number): void {
-    this.prepRw(IORING_OP_CLOSE, fd, 0, 0, 0);
+    this.fillBare(IORING_OP_CLOSE, fd);
   }
 
   /**
