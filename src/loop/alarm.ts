@@ -55,7 +55,7 @@ export async function makeAlarm(onWake: () => void): Promise<Alarm> {
       // A runtime that cannot watch a descriptor, or no memory for the second ring.
     }
   }
-  return new ReaderAlarm(eventfd, onWake);
+  return await ReaderAlarm.make(eventfd, onWake);
 }
 
 class BridgeAlarm implements Alarm {
@@ -121,20 +121,40 @@ class BridgeAlarm implements Alarm {
   }
 }
 
+/** How often to look for completions while nothing may keep the process alive and the runtime cannot help. */
+const UNREFERENCED_POLL = 10;
+
 class ReaderAlarm implements Alarm {
   readonly kind = "reader";
   readonly eventfd: number;
   readonly #reader: EventReader;
   readonly #onWake: () => void;
+  readonly #timers: typeof import("node:timers");
+  /** Whether a pending read may be kept from keeping the process alive. */
+  readonly #unrefs: boolean;
+  #timer: unknown = null;
+  #referenced = false;
   #reading = false;
 
-  constructor(eventfd: number, onWake: () => void) {
+  private constructor(eventfd: number, timers: typeof import("node:timers"), onWake: () => void) {
     this.eventfd = eventfd;
     this.#onWake = onWake;
+    this.#timers = timers;
     this.#reader = adapter.openEventReader(system().libc, eventfd);
+    this.#unrefs = this.#reader.unref();
+  }
+
+  static async make(eventfd: number, onWake: () => void): Promise<ReaderAlarm> {
+    // The timers of Node's, because those of the two runtimes differ in how they are unreferenced.
+    return new ReaderAlarm(eventfd, await import("node:timers"), onWake);
   }
 
   arm(): void {
+    if (this.#unrefs || this.#referenced) this.#read();
+    else if (this.#timer === null) this.#pollLater();
+  }
+
+  #read(): void {
     if (this.#reading) return;
     this.#reading = true;
     this.#reader.read().then(() => {
@@ -143,12 +163,21 @@ class ReaderAlarm implements Alarm {
     });
   }
 
+  #pollLater(): void {
+    this.#timer = this.#timers.setTimeout(() => {
+      this.#timer = null;
+      this.#onWake();
+    }, UNREFERENCED_POLL).unref();
+  }
+
   ref(): void {
+    this.#referenced = true;
     this.#reader.ref();
-    this.arm();
+    this.#read();
   }
 
   unref(): void {
+    this.#referenced = false;
     if (this.#reader.unref() || !this.#reading) return;
     // A pending read would keep the process alive: end it.
     system().write(this.eventfd, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]), 8);

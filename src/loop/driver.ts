@@ -28,9 +28,12 @@ import { type Sleeper, waker } from "./waker.ts";
 /** How many flushes in a row may complete inline before the runtime's macrotasks get a turn. */
 const INLINE_FLUSHES = 64;
 
-/** How long closing waits for operations that were cancelled, and how often it cancels anew, in milliseconds. */
+/** How long closing waits for the next of the operations that were cancelled to end, in milliseconds. */
 const CLOSE_LIMIT = 10_000;
-const CLOSE_SWEEP = 100;
+
+/** How long until what was cancelled and has not ended is cancelled anew: from, and up to, milliseconds. */
+const SWEEP_FIRST = 1;
+const SWEEP_MOST = 100;
 
 /** `user_data`'s low half for requests that nobody waits for (cancellations). */
 const NOBODY = -1;
@@ -40,6 +43,7 @@ const TIMEOUT_SIDE = 0x4000_0000;
 const EINTR = -4;
 const EAGAIN = -11;
 const EBUSY = -16;
+const EINVAL = -22;
 const ETIMEDOUT = 110;
 const ECANCELED = -125;
 const ETIME = -62;
@@ -83,6 +87,7 @@ export class Driver implements Sleeper {
   #batch = 1;
   #streak = 0;
   #reaping = false;
+  #usesDrain = false;
   #drained: (() => void) | null = null;
   #closing: Promise<void> | null = null;
   readonly #flushTask: () => void = () => this.#flushSoon();
@@ -180,6 +185,7 @@ export class Driver implements Sleeper {
 
   /** Submits the entries of a chain one after the other, in the same system call. */
   submitChain(sqes: Sqe[]): void {
+    if ((sqes[0]!.flags & IOSQE_IO_DRAIN) !== 0) this.#usesDrain = true;
     this.#staging.addGroup(sqes, this.#batch);
     this.#schedule();
   }
@@ -216,7 +222,10 @@ export class Driver implements Sleeper {
   }
 
   #applyFlags(op: Op, options: OperationOptions): void {
-    if (options.drain === true) op.sqe!.flags |= IOSQE_IO_DRAIN;
+    if (options.drain === true) {
+      op.sqe!.flags |= IOSQE_IO_DRAIN;
+      this.#usesDrain = true;
+    }
     if (options.async === true) op.sqe!.flags |= IOSQE_ASYNC;
   }
 
@@ -295,12 +304,39 @@ export class Driver implements Sleeper {
 
   /** Asks the kernel to cancel an operation; its own completion tells how that went. */
   cancelOp(op: Op): void {
+    this.#sendCancel(op);
+    // A step of a chain whose turn has not come, or what a drain holds back, the kernel does not find: it is asked again.
+    if (this.#usesDrain || op.extra?.chained === true) this.#cancelAgain(op, op.generation, SWEEP_FIRST);
+  }
+
+  #cancelAgain(op: Op, generation: number, delay: number): void {
+    setTimeout(() => {
+      if (this.#phase === "closed" || op.generation !== generation || !this.#table.isLive(op)) return;
+      this.#sendCancel(op);
+      this.#cancelAgain(op, generation, Math.min(2 * delay, SWEEP_MOST));
+    }, delay);
+  }
+
+  #sendCancel(op: Op): void {
+    const target = (BigInt(op.generation) << 32n) | BigInt(op.slot);
+    if (this.#usesDrain && this.#cancelNow(target)) return;
     const sqe = this.#entry();
-    // As two halves: 62 bits do not fit a number.
-    sqe.prepCancel64((BigInt(op.generation) << 32n) | BigInt(op.slot), 0);
+    sqe.prepCancel64(target, 0);
     sqe.setUserData(NOBODY, 0);
     this.inFlight++;
     this.#schedule();
+  }
+
+  /** Cancels at once: a drain would hold back a request to cancel, too, until what it is to cancel has ended. */
+  #cancelNow(target: bigint): boolean {
+    try {
+      this.ring.registerSyncCancel({ userData: target, timeout: { sec: 0, nsec: 0 } });
+    } catch (error) {
+      if (!(error instanceof UringError)) throw error;
+      // Before Linux 6.0 there is only the other way.
+      if (error.errno === EINVAL) return false;
+    }
+    return true;
   }
 
   #entry(): Sqe {
@@ -473,10 +509,17 @@ export class Driver implements Sleeper {
   async #close(): Promise<void> {
     if (this.#phase === "closed") return;
     this.#phase = "closing";
-    const started = performance.now();
-    while (this.inFlight > 0 && performance.now() - started < CLOSE_LIMIT) {
+    let progress = performance.now();
+    let sweep = SWEEP_FIRST;
+    while (this.inFlight > 0 && performance.now() - progress < CLOSE_LIMIT) {
+      const before = this.inFlight;
       this.#cancelAll();
-      await this.#drainedWithin(CLOSE_SWEEP);
+      await this.#drainedWithin(sweep);
+      sweep = Math.min(2 * sweep, SWEEP_MOST);
+      if (this.inFlight >= before) continue;
+      // The end of some may be what others waited for: steps of a chain, or what a drain held back.
+      progress = performance.now();
+      sweep = SWEEP_FIRST;
     }
     if (this.inFlight > 0) this.#die(new UringError(ECANCELED, "close"));
     this.#phase = "closed";
@@ -492,7 +535,7 @@ export class Driver implements Sleeper {
       if (!this.#table.isLive(op)) continue;
       if (op.sink === null && op.extra?.aborted === undefined && this.#isUnsubmitted(op)) {
         this.#abort(op, reason);
-      } else this.cancelOp(op);
+      } else this.#sendCancel(op);
     }
   }
 
