@@ -1,0 +1,156 @@
+/**
+ * What the tests of the loop share.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import {
+  AF_UNIX,
+  IORING_SETUP_COOP_TASKRUN,
+  IORING_SETUP_DEFER_TASKRUN,
+  IORING_SETUP_SINGLE_ISSUER,
+  IORING_SETUP_SQPOLL,
+  IORING_SETUP_TASKRUN_FLAG,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+} from "../../src/ffi/abi.ts";
+import { check } from "../../src/ffi/errors.ts";
+import { system } from "../../src/ffi/system.ts";
+import { waker } from "../../src/loop/waker.ts";
+import { Uring, type UringOptions } from "../../src/mod.ts";
+import { Fd } from "./descriptors.ts";
+import { setInFlightProbe } from "./leaks.ts";
+import { missingRing, sleep as block } from "./rings.ts";
+
+// Rings with work in flight, wherever they are made.
+setInFlightProbe(() => waker.size);
+
+/** Ways to set up a ring that wake the event loop in different ways, with the reason why this kernel lacks one. */
+export const FLAGS: readonly {
+  readonly name: string;
+  readonly flags: number;
+  readonly skip: string | false;
+}[] = [
+  ["no flags", 0],
+  ["COOP_TASKRUN", IORING_SETUP_COOP_TASKRUN],
+  ["COOP_TASKRUN TASKRUN_FLAG", IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG],
+  ["DEFER_TASKRUN", IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN],
+  [
+    "DEFER_TASKRUN TASKRUN_FLAG",
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+  ],
+  ["SQPOLL", IORING_SETUP_SQPOLL],
+].map(([name, flags]) => ({
+  name: name as string,
+  flags: flags as number,
+  skip: missingRing({ flags: flags as number }),
+}));
+
+/** Milliseconds; an idle thread of SQPOLL burns a processor that others need. */
+export const SQ_IDLE = 5;
+
+/**
+ * Makes a `Uring`. The kernel takes the memory of closed rings off an ordinary user's account a little later, so there
+ * is another try when it says `ENOMEM`.
+ */
+export function makeUring(options: UringOptions = {}): Uring {
+  for (let i = 0;; i++) {
+    try {
+      return new Uring({ sqThreadIdle: SQ_IDLE, ...options });
+    } catch (error) {
+      if ((error as { code?: string }).code !== "ENOMEM" || i === 100) throw error;
+      block(10);
+    }
+  }
+}
+
+/** Waits so many milliseconds without the library. */
+export function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+/** Keeps the thread busy for so many milliseconds. */
+export function busy(milliseconds: number): void {
+  const end = performance.now() + milliseconds;
+  while (performance.now() < end);
+}
+
+/** Collects garbage. */
+export function collect(): void {
+  const { Bun, gc } = globalThis as unknown as { Bun?: { gc(force: boolean): void }; gc?: () => void };
+  if (Bun !== undefined) Bun.gc(true);
+  else gc?.();
+}
+
+/** Milliseconds after which what has not happened counts as lost. */
+const PATIENCE = 60_000;
+
+/** The promise's outcome; fails when it does not settle at all. */
+export async function within<T>(promise: Promise<T>, what: string, patience: number = PATIENCE): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const hang = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`hangs: ${what}`)), patience);
+  });
+  try {
+    return await Promise.race([promise, hang]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Waits until a condition holds. */
+export async function until(
+  condition: () => boolean,
+  what: string,
+  patience: number = PATIENCE,
+): Promise<void> {
+  const end = performance.now() + patience;
+  while (!condition()) {
+    assert.ok(performance.now() < end, `still not: ${what}`);
+    await sleep(5);
+  }
+}
+
+/** Two sockets that are connected to each other. */
+export class SocketPair implements Disposable {
+  readonly a: Fd;
+  readonly b: Fd;
+
+  constructor() {
+    const fds = new Int32Array(new ArrayBuffer(8));
+    check(
+      system().socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds),
+      "socketpair",
+    );
+    this.a = new Fd(fds[0]!);
+    this.b = new Fd(fds[1]!);
+  }
+
+  [Symbol.dispose](): void {
+    this.a.close();
+    this.b.close();
+  }
+}
+
+/** Bytes that tell where they come from: the byte at `offset` of file `file`. */
+export function byteAt(offset: number, file = 0): number {
+  return Math.imul(offset + file * 7919, 0x9e37_79b1) >>> 15 & 0xff;
+}
+
+/** The content of a file of such bytes. */
+export function content(length: number, file = 0): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = byteAt(i, file);
+  return bytes;
+}
+
+/** Fails unless the first `length` bytes are those of a file from `offset` on. */
+export function assertContent(bytes: Uint8Array, length: number, offset: number, file = 0): void {
+  for (let i = 0; i < length; i++) {
+    if (bytes[i] === byteAt(offset + i, file)) continue;
+    assert.fail(
+      `byte ${i} of a read at ${offset} of file ${file} is ${bytes[i]}, not ${byteAt(offset + i, file)}`,
+    );
+  }
+}
