@@ -33,11 +33,14 @@ export type SocketAddress = InetAddress | UnixAddress;
 /** The bytes of a `struct sockaddr`. */
 export function encodeAddress(address: SocketAddress): Uint8Array {
   if (address.family === "unix") return encodeUnix(address.path);
-  const { port } = address;
+  const { family, port } = address;
+  if (family !== "ipv4" && family !== "ipv6") {
+    throw new TypeError(`Unknown address family: ${String(family)}`);
+  }
   if (!Number.isInteger(port) || port < 0 || port > 0xffff) {
     throw new RangeError(`port must be an integer from 0 to 65535, not ${port}`);
   }
-  if (address.family === "ipv4") {
+  if (family === "ipv4") {
     const bytes = new Uint8Array(sockaddr_in.size);
     const view = new DataView(bytes.buffer);
     view.setUint16(sockaddr_in.sin_family, AF_INET, true);
@@ -45,7 +48,6 @@ export function encodeAddress(address: SocketAddress): Uint8Array {
     bytes.set(parseIpv4(address.address), sockaddr_in.sin_addr);
     return bytes;
   }
-  if (address.family !== "ipv6") throw new TypeError(`Unknown address family: ${String(address.family)}`);
   const bytes = new Uint8Array(sockaddr_in6.size);
   const view = new DataView(bytes.buffer);
   view.setUint16(sockaddr_in6.sin6_family, AF_INET6, true);
