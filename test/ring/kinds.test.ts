@@ -1,6 +1,6 @@
 /** What is special about each kind of ring. */
 import assert from "node:assert/strict";
-import { openSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import {
   IORING_SETUP_DEFER_TASKRUN,
@@ -12,6 +12,7 @@ import {
   IORING_SETUP_SQPOLL,
   IORING_SETUP_SUBMIT_ALL,
   IORING_SETUP_TASKRUN_FLAG,
+  O_RDONLY,
   POLLIN,
   type Ring,
 } from "../../src/ring/mod.ts";
@@ -229,7 +230,7 @@ for (const { name, options, skip } of KINDS) {
 test("IOPOLL: reading what cannot be polled fails cleanly", () => {
   using dir = new TempDir();
   writeFileSync(dir.of("file"), "content");
-  using file = new Fd(openSync(dir.of("file"), "r"));
+  using file = Fd.open(dir.of("file"), O_RDONLY);
   using ring = makeRing(4, { flags: IORING_SETUP_IOPOLL });
   const buffer = block(4096);
   entry(ring, 1, (sqe) => sqe.prepRead(file.fd, buffer.address, 4096, 0));

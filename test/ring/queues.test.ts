@@ -97,7 +97,7 @@ forEachKind(({ name, options, skip }) => {
     using ring = makeRing(8, options);
     const cqes: (Cqe | undefined)[] = [undefined, undefined, undefined];
     assert.equal(ring.peekBatchCqe(cqes), 0);
-    assert.ok(cqes.every((cqe) => cqe === undefined));
+    assert.equal(cqes.filter((cqe) => cqe !== undefined).length, 0);
     queueNops(ring, 5);
     ring.submitAndWait(5);
     eventually(() => ring.cqReady() === 5, "five completions are there");

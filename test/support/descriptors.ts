@@ -7,6 +7,7 @@ import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EFD_CLOEXEC, EFD_NONBLOCK, O_CLOEXEC, O_NONBLOCK } from "../../src/ffi/abi.ts";
+import { cString } from "../../src/ffi/cstring.ts";
 import { check } from "../../src/ffi/errors.ts";
 import { system } from "../../src/ffi/system.ts";
 
@@ -18,6 +19,11 @@ export class Fd implements Disposable {
 
   constructor(fd: number) {
     this.fd = fd;
+  }
+
+  /** Opens a file. The runtime's own `openSync` will not do: Deno closes what it has opened, too. */
+  static open(path: string, flags: number, mode = 0o600): Fd {
+    return new Fd(check(system().rare.open(cString(path), flags | O_CLOEXEC, mode), "open", { path }));
   }
 
   /** Closes it now. */

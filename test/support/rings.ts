@@ -230,7 +230,7 @@ export interface Completion {
 }
 
 /** The most that a test waits for a completion that it is owed: milliseconds, and as often as it takes. */
-const PATIENCE = 20_000;
+const PATIENCE = 10_000;
 const A_WHILE = { sec: 1, nsec: 0 } as const;
 
 /** An entry with its `user_data` set; fails when the queue is full. */
@@ -242,17 +242,21 @@ export function entry(ring: Ring, userData: number, prep: (sqe: Sqe) => void): S
   return sqe;
 }
 
-/** Submits what is queued, waits for `count` completions and returns them in the order of the queue. */
+/** Submits what is queued, waits for `count` completions and takes them, in the order of the queue. */
 export function reap(ring: Ring, count: number): Completion[] {
   const found: Completion[] = [];
   const deadline = performance.now() + PATIENCE;
   while (found.length < count) {
-    ring.submitAndWaitTimeout(1, A_WHILE);
-    ring.forEachCqe(({ userData, res, flags }) => found.push({ userData, res, flags }));
-    if (performance.now() < deadline) continue;
-    assert.fail(`only ${found.length} of ${count} completions came: ${JSON.stringify(found)}`);
+    const cqe = ring.sqReady() === 0 ? ring.peekCqe() : null;
+    if (cqe !== null) {
+      found.push({ userData: cqe.userData, res: cqe.res, flags: cqe.flags });
+      ring.cqeSeen(cqe);
+    } else {
+      ring.submitAndWaitTimeout(1, A_WHILE);
+      if (performance.now() < deadline) continue;
+      assert.fail(`only ${found.length} of ${count} completions came: ${JSON.stringify(found)}`);
+    }
   }
-  assert.equal(found.length, count, JSON.stringify(found));
   return found;
 }
 
