@@ -11,10 +11,12 @@ import {
   IORING_SETUP_SINGLE_ISSUER,
   IORING_SETUP_SQPOLL,
   IORING_SETUP_TASKRUN_FLAG,
+  O_CLOEXEC,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
 } from "../../src/ffi/abi.ts";
+import { cString } from "../../src/ffi/cstring.ts";
 import { check } from "../../src/ffi/errors.ts";
 import { system } from "../../src/ffi/system.ts";
 import { waker } from "../../src/loop/waker.ts";
@@ -131,6 +133,11 @@ export class SocketPair implements Disposable {
     this.a.close();
     this.b.close();
   }
+}
+
+/** Opens a file; Deno's `node:fs` gives out numbers that are no descriptors. */
+export function openFile(path: string, flags: number): Fd {
+  return new Fd(check(system().rare.open(cString(path), flags | O_CLOEXEC, 0o600), "open", { path }));
 }
 
 /** Bytes that tell where they come from: the byte at `offset` of file `file`. */
