@@ -40,20 +40,21 @@ export function fixture(name: string): string {
   return fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 }
 
-/** The command line that runs a file under this runtime. */
-export function command(file: string, args: readonly string[], permissions: readonly string[]): string[] {
+/** What comes after the runtime to run a file. */
+function runArguments(file: string, args: readonly string[], permissions: readonly string[]): string[] {
   return RUNTIME === "bun"
-    ? [process.execPath, "--expose-gc", "run", file, ...args]
-    : [process.execPath, "run", "--no-check", "--v8-flags=--expose-gc", ...permissions, file, ...args];
+    ? ["--expose-gc", "run", file, ...args]
+    : ["run", "--no-check", "--v8-flags=--expose-gc", ...permissions, file, ...args];
 }
 
 /** Runs a file to its end; fails when it does not come to one. */
 export async function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<Ended> {
   const { permissions = ["--allow-ffi"], prefix = [], onLine } = options;
-  const [program, ...rest] = [...prefix, ...command(file, args, permissions)];
-  const child = spawn(program!, rest, {
+  // Deno's node:child_process gives all permissions to every Deno that it finds in a command line: it must not find it.
+  const shell = `exec ${prefix.map((word) => `'${word}'`).join(" ")} "$TEST_RUNTIME" "$@"`;
+  const child = spawn("sh", ["-c", shell, "sh", ...runArguments(file, args, permissions)], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, ...NOT_A_TERMINAL },
+    env: { ...process.env, ...NOT_A_TERMINAL, TEST_RUNTIME: process.execPath },
   });
   let stdout = "";
   let stderr = "";
