@@ -14,10 +14,8 @@ export interface CompletionSink {
 /** Turns the kernel's result into the promise's value. */
 export type Finish = (res: number, op: Op) => unknown;
 
-/** The promise's two ends. */
+/** The promise's end. */
 export type Resolve = (value: never) => void;
-/** The promise's other end. */
-export type Reject = (reason: unknown) => void;
 
 /** A slot of the in-flight table; used again with the next generation once its operation has ended. */
 export class Op {
@@ -33,24 +31,94 @@ export class Op {
   batch = 0;
   /** How many completions without `IORING_CQE_F_MORE` are still to come. */
   pending = 0;
-  /** The promise's `resolve`. */
+  /**
+   * The promise's `resolve`. Its `reject` is not kept: failures are rarer than operations, and resolving with a rejected
+   * promise does the same.
+   */
   resolve: Resolve | null = null;
-  /** The promise's `reject`. */
-  reject: Reject | null = null;
   /** The caller's memory that the kernel works on. */
   view: ArrayBufferView | null = null;
+  /** Whether nothing below is set: then the result is the value, and there is little to let go of. */
+  plain = true;
+
+  #pins: unknown = null;
+  #finish: Finish | null = null;
+  #sink: CompletionSink | null = null;
+  #path: string | undefined = undefined;
+  #dest: string | undefined = undefined;
+  #extra: Extra | null = null;
+
   /** Whatever else must live until the end. */
-  pins: unknown = null;
+  get pins(): unknown {
+    return this.#pins;
+  }
+  /** Keeps something until the end. */
+  set pins(value: unknown) {
+    this.plain = false;
+    this.#pins = value;
+  }
+
   /** Maps the result; null: the number as it is. */
-  finish: Finish | null = null;
+  get finish(): Finish | null {
+    return this.#finish;
+  }
+  /** Sets what maps the result. */
+  set finish(value: Finish | null) {
+    this.plain = false;
+    this.#finish = value;
+  }
+
   /** Takes the completions instead of a promise. */
-  sink: CompletionSink | null = null;
+  get sink(): CompletionSink | null {
+    return this.#sink;
+  }
+  /** Sets what takes the completions. */
+  set sink(value: CompletionSink | null) {
+    this.plain = false;
+    this.#sink = value;
+  }
+
   /** The first path, for errors. */
-  path: string | undefined = undefined;
+  get path(): string | undefined {
+    return this.#path;
+  }
+  /** Sets the first path. */
+  set path(value: string | undefined) {
+    this.plain = false;
+    this.#path = value;
+  }
+
   /** The second path, for errors. */
-  dest: string | undefined = undefined;
-  /** What is not needed for a plain operation. */
-  extra: Extra | null = null;
+  get dest(): string | undefined {
+    return this.#dest;
+  }
+  /** Sets the second path. */
+  set dest(value: string | undefined) {
+    this.plain = false;
+    this.#dest = value;
+  }
+
+  /** What few operations need. */
+  get extra(): Extra | null {
+    return this.#extra;
+  }
+  /** Sets what few operations need. */
+  set extra(value: Extra | null) {
+    this.plain = false;
+    this.#extra = value;
+  }
+
+  /** Lets go of everything. */
+  clear(): void {
+    this.sqe = null;
+    this.#pins = null;
+    this.#finish = null;
+    this.#sink = null;
+    this.#path = undefined;
+    this.#dest = undefined;
+    this.#extra = null;
+    this.plain = true;
+  }
 
   /** @param slot Its index in the table. */
   constructor(slot: number) {
@@ -89,32 +157,34 @@ const GENERATIONS = 0x3fff_ffff;
 export class OpTable {
   /** The slots; indexed by the low half of `user_data`. */
   readonly ops: Op[] = [];
-  readonly #free: Op[] = [];
+  // A stack of numbers: pushing objects would cost the garbage collector's write barrier.
+  #free = new Int32Array(64);
+  #freeCount = 0;
 
   /** Takes a slot. */
   take(): Op {
-    const op = this.#free.pop();
-    if (op !== undefined) return op;
-    const fresh = new Op(this.ops.length);
-    this.ops.push(fresh);
-    return fresh;
+    return this.#freeCount > 0 ? this.ops[this.#free[--this.#freeCount]!]! : this.#grow();
+  }
+
+  #grow(): Op {
+    const op = new Op(this.ops.length);
+    this.ops.push(op);
+    if (this.ops.length > this.#free.length) {
+      const free = new Int32Array(this.#free.length * 2);
+      free.set(this.#free);
+      this.#free = free;
+    }
+    return op;
   }
 
   /** Gives a slot back and lets go of everything it held. */
   release(op: Op): void {
     op.generation = (op.generation + 1) & GENERATIONS;
-    op.sqe = null;
     op.resolve = null;
-    op.reject = null;
     op.view = null;
-    op.pins = null;
-    op.finish = null;
-    op.sink = null;
-    op.path = undefined;
-    op.dest = undefined;
-    op.extra = null;
     op.pending = 0;
-    this.#free.push(op);
+    if (!op.plain) op.clear();
+    this.#free[this.#freeCount++] = op.slot;
   }
 
   /** Whether a slot is in use. */
