@@ -68,6 +68,7 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
   readonly #waiters: Waiter<T>[] = [];
   #state: "new" | "running" | "stopping" | "ended" = "new";
   #paused = false;
+  #cancelling = false;
   #failure: { reason: unknown } | null = null;
   #stopped: PromiseWithResolvers<void> | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -90,7 +91,9 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
         return Promise.reject(error);
       }
     }
-    if (this.#first < this.#values.length) return Promise.resolve({ done: false, value: this.#take() });
+    if (this.#state !== "stopping" && this.#first < this.#values.length) {
+      return Promise.resolve({ done: false, value: this.#take() });
+    }
     if (this.#state === "ended" || this.#state === "stopping") {
       const failure = this.#failure;
       this.#failure = null;
@@ -162,7 +165,8 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
     const shot = this.#spec.shot(res, flags);
     if (shot?.kind === "value") this.#put(shot.value);
     if (more) {
-      if (!this.#paused && this.#values.length - this.#first >= this.#spec.limit) this.#pause();
+      if (this.#state === "stopping") this.#cancelAgain();
+      else if (!this.#paused && this.#values.length - this.#first >= this.#spec.limit) this.#pause();
       return;
     }
     if (this.#state === "stopping") this.#end();
@@ -257,6 +261,17 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
       else this.#driver.cancelOp(this.#op);
     }
     return this.#stopped.promise;
+  }
+
+  /** Once more for what has gone on: the kernel finds no timeout whose tick is being delivered when it looks for it. */
+  #cancelAgain(): void {
+    if (this.#cancelling) return;
+    this.#cancelling = true;
+    // After the completions that are there: the end may be among them.
+    queueMicrotask(() => {
+      this.#cancelling = false;
+      if (this.#op !== null) this.#driver.cancelOp(this.#op);
+    });
   }
 
   #end(): void {
