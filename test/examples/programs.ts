@@ -16,6 +16,9 @@ export interface Ended {
   readonly err: string;
 }
 
+/** Milliseconds after which a program that does not end is killed; its status is `SIGKILL` then. */
+const LIMIT = 30_000;
+
 /** A program that runs. */
 export interface Running {
   readonly child: ChildProcessWithoutNullStreams;
@@ -32,9 +35,11 @@ export function start(example: string, ...args: readonly string[]): Running {
   const err: Buffer[] = [];
   child.stdout.on("data", (bytes) => out.push(bytes));
   child.stderr.on("data", (bytes) => err.push(bytes));
+  const killer = setTimeout(() => child.kill("SIGKILL"), LIMIT);
   const ended = new Promise<Ended>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (code, signal) => {
+      clearTimeout(killer);
       const said = { out: Buffer.concat(out), err: Buffer.concat(err).toString() };
       resolve({ status: code ?? signal ?? "", ...said });
     });
