@@ -88,12 +88,18 @@ function errnoAddress(library: string): number {
   return Number(symbols.__errno_location());
 }
 
-// `memset` returns the pointer it was given: an address for 9 ns instead of the 216–300 ns of UnsafePointer.of.
+// `memset` returns the pointer it was given: an address for a tenth of what UnsafePointer.of costs.
 function openAddress(library: string): (view: ArrayBufferView) => number {
   const { memset } = Deno.dlopen(library, {
     memset: { parameters: ["buffer", "i32", "u32"], result: "u64" },
   }).symbols;
-  return (view: ArrayBufferView): number => Number(memset(view as Uint8Array<ArrayBuffer>, 0, 0));
+  // Storing the result spares making a BigInt of it.
+  const result = new BigUint64Array(1);
+  const halves = new Uint32Array(result.buffer);
+  return (view: ArrayBufferView): number => {
+    result[0] = memset(view as Uint8Array<ArrayBuffer>, 0, 0);
+    return halves[0]! + halves[1]! * 0x1_0000_0000;
+  };
 }
 
 async function watch(fd: number, onReadable: () => void): Promise<Watched> {

@@ -38,7 +38,8 @@ export function checkOffset(offset: U64 | undefined): U64 {
   if (offset === undefined) return -1;
   const ok = typeof offset === "bigint"
     ? offset >= -1n && offset <= MOST_OFFSET
-    : Number.isSafeInteger(offset) && offset >= -1;
+    : typeof offset === "number" && offset === Math.floor(offset) && offset >= -1 &&
+      offset <= Number.MAX_SAFE_INTEGER;
   if (!ok) throw new RangeError(`offset must be an integer from 0 to 2^63 - 1, not ${offset}`);
   return offset;
 }
