@@ -8,7 +8,8 @@ import { O_RDONLY } from "../../src/ffi/abi.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { assertContent, content, FLAGS, makeUring, openFile, within } from "../support/loop.ts";
+import { assertContent, content } from "../support/content.ts";
+import { FLAGS, makeUring, openFile, within } from "../support/loop.ts";
 
 checkLeaks();
 

@@ -6,7 +6,8 @@ import type { Uring } from "../../src/mod.ts";
 import { EventFd, TempDir } from "../support/descriptors.ts";
 import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { assertContent, busy, content, FLAGS, makeUring, openFile, within } from "../support/loop.ts";
+import { assertContent, content } from "../support/content.ts";
+import { busy, FLAGS, makeUring, openFile, within } from "../support/loop.ts";
 import { fixture, missingStrace, output } from "../support/program.ts";
 
 checkLeaks();

@@ -89,10 +89,12 @@ export function collect(): void {
 const PATIENCE = 60_000;
 
 /** The promise's outcome; fails when it does not settle at all. */
-export async function within<T>(promise: Promise<T>, what: string, patience: number = PATIENCE): Promise<T> {
+export async function within<T>(promise: Promise<T>, what: string | (() => string)): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const hang = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`hangs: ${what}`)), patience);
+    timer = setTimeout(() => {
+      reject(new Error(`hangs: ${typeof what === "string" ? what : what()}`));
+    }, PATIENCE);
   });
   try {
     return await Promise.race([promise, hang]);
@@ -107,7 +109,7 @@ export async function until(
   what: string,
   patience: number = PATIENCE,
 ): Promise<void> {
-  const end = performance.now() + patience;
+  const end = performance.now() + PATIENCE;
   while (!condition()) {
     assert.ok(performance.now() < end, `still not: ${what}`);
     await sleep(5);
@@ -138,26 +140,4 @@ export class SocketPair implements Disposable {
 /** Opens a file; Deno's `node:fs` gives out numbers that are no descriptors. */
 export function openFile(path: string, flags: number): Fd {
   return new Fd(check(system().rare.open(cString(path), flags | O_CLOEXEC, 0o600), "open", { path }));
-}
-
-/** Bytes that tell where they come from: the byte at `offset` of file `file`. */
-export function byteAt(offset: number, file = 0): number {
-  return Math.imul(offset + file * 7919, 0x9e37_79b1) >>> 15 & 0xff;
-}
-
-/** The content of a file of such bytes. */
-export function content(length: number, file = 0): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(length);
-  for (let i = 0; i < length; i++) bytes[i] = byteAt(i, file);
-  return bytes;
-}
-
-/** Fails unless the first `length` bytes are those of a file from `offset` on. */
-export function assertContent(bytes: Uint8Array, length: number, offset: number, file = 0): void {
-  for (let i = 0; i < length; i++) {
-    if (bytes[i] === byteAt(offset + i, file)) continue;
-    assert.fail(
-      `byte ${i} of a read at ${offset} of file ${file} is ${bytes[i]}, not ${byteAt(offset + i, file)}`,
-    );
-  }
 }
