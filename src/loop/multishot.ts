@@ -165,7 +165,7 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
     const shot = this.#spec.shot(res, flags);
     if (shot?.kind === "value") this.#put(shot.value);
     if (more) {
-      if (this.#state === "stopping") this.#cancelAgain();
+      if (this.#state === "stopping" || this.#driver.closed) this.#cancelAgain();
       else if (!this.#paused && this.#values.length - this.#first >= this.#spec.limit) this.#pause();
       return;
     }
