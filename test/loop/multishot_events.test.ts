@@ -7,6 +7,7 @@ import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { makeUring, SocketPair, within } from "../support/loop.ts";
 import { failure, put, rejectsWith } from "../support/operations.ts";
+import { sleep } from "../support/rings.ts";
 
 checkLeaks();
 
@@ -177,6 +178,32 @@ test("a hundred iterations at once on a ring of four", { skip: noTimeout }, asyn
   );
   for (const ticks of all) assert.deepEqual(ticks, [1, 2, 3]);
 });
+
+test(
+  "a tick that is just being delivered holds nothing up: closing, return, a signal",
+  { skip: noTimeout },
+  async () => {
+    const start = performance.now();
+    for (let i = 0; i < 30; i++) {
+      await using uring = makeUring();
+      const controller = new AbortController();
+      const ticking = uring.timeoutMultishot(0.2);
+      const signalled = uring.timeoutMultishot(0.2, { signal: controller.signal });
+      const left = uring.timeoutMultishot(0.2);
+      await Promise.all([ticking.next(), signalled.next(), left.next()]);
+      // By now the next ticks are there, and the kernel has not delivered them yet.
+      sleep(1);
+      const [next] = await Promise.all([
+        failure((async () => {
+          for await (const _ of signalled) controller.abort("reason");
+        })()),
+        within(ticking.return(), "return"),
+      ]);
+      assert.equal(next as unknown, "reason");
+    }
+    assert.ok(performance.now() - start < 3000, "closing found each timeout in the end");
+  },
+);
 
 test("closing the ring while iterating ends the loop", { skip: noTimeout }, async () => {
   const uring = makeUring();
