@@ -116,17 +116,23 @@ async function watch(fd: number, onReadable: () => void): Promise<Watched> {
 
 function openEventReader(library: string, fd: number): EventReader {
   const worker = new Worker(new URL("./bun_event_reader.ts", import.meta.url));
-  let finish: (() => void) | null = null;
-  worker.onmessage = () => finish?.();
+  // The web's Worker has no ref and unref; Bun's has.
+  const lifetime = worker as unknown as { ref(): void; unref(): void };
+  const loaded = Promise.withResolvers<void>();
+  let finish: () => void = loaded.resolve;
+  worker.onmessage = () => finish();
   return {
-    read: () =>
-      new Promise<void>((resolve) => {
+    read: async () => {
+      // What is posted to a worker that is still loading is lost; it says when it has loaded.
+      await loaded.promise;
+      await new Promise<void>((resolve) => {
         finish = resolve;
         worker.postMessage({ library, fd });
-      }),
-    ref: () => worker.ref(),
+      });
+    },
+    ref: () => lifetime.ref(),
     unref: () => {
-      worker.unref();
+      lifetime.unref();
       return true;
     },
   };

@@ -17,3 +17,6 @@ self.onmessage = (event: MessageEvent<{ library: string; fd: number }>): void =>
   read(fd, ptr(count), count.length);
   self.postMessage(null);
 };
+
+// Ready: see openEventReader.
+self.postMessage(null);

@@ -6,6 +6,7 @@
 import {
   AF_UNIX,
   EFD_CLOEXEC,
+  IORING_FEAT_CQE_SKIP,
   IOSQE_CQE_SKIP_SUCCESS,
   IOSQE_IO_LINK,
   SOCK_CLOEXEC,
@@ -13,7 +14,7 @@ import {
   SOCK_STREAM,
 } from "../ffi/abi.ts";
 import type { EventReader, Pinned, Watched } from "../ffi/adapter.ts";
-import { check } from "../ffi/errors.ts";
+import { check, UringError } from "../ffi/errors.ts";
 import { pinned } from "../ffi/pin.ts";
 import { adapter, system } from "../ffi/system.ts";
 import { Ring } from "../ring/ring.ts";
@@ -37,6 +38,8 @@ export interface Alarm {
  * - `reader`: a thread of the runtime's reads the eventfd; where a socketpair cannot be watched (Deno before 2.7.14).
  */
 export type AlarmKind = "bridge" | "reader";
+
+const EINVAL = 22;
 
 let preferred: AlarmKind = "bridge";
 
@@ -76,6 +79,10 @@ class BridgeAlarm implements Alarm {
 
   static async make(eventfd: number, onWake: () => void): Promise<BridgeAlarm> {
     const ring = new Ring(8);
+    if ((ring.features & IORING_FEAT_CQE_SKIP) === 0) {
+      ring.close();
+      throw new UringError(EINVAL, "io_uring_setup", { hint: "IOSQE_CQE_SKIP_SUCCESS needs Linux 5.17" });
+    }
     const pair = new Int32Array(new ArrayBuffer(8));
     try {
       check(system().socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), "socketpair");

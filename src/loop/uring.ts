@@ -16,7 +16,8 @@ import {
   IOSQE_BUFFER_SELECT,
   SOCK_CLOEXEC,
 } from "../ffi/abi.ts";
-import { UringError, UringUnavailableError } from "../ffi/errors.ts";
+import { check, UringError, UringUnavailableError } from "../ffi/errors.ts";
+import { sockaddr_storage } from "../ffi/structs.ts";
 import { system } from "../ffi/system.ts";
 import { Ring } from "../ring/ring.ts";
 import type { RingOptions } from "../ring/setup.ts";
@@ -28,6 +29,7 @@ import type { Op } from "./op.ts";
 import { Operations } from "./operations.ts";
 import { checkOptions, checkTimeout, checkU32, type OperationOptions } from "./options.ts";
 import { BufferPool, type BufferPoolOptions } from "./pool.ts";
+import { decodeAddress, type SocketAddress } from "./sockaddr.ts";
 import { closeDirect } from "./submitter.ts";
 import { waker } from "./waker.ts";
 
@@ -188,6 +190,7 @@ export class Uring extends Operations implements AsyncDisposable {
   /**
    * Submits a chain: steps that run one after the other in the kernel, in one system call. Resolves with their results
    * in order; rejects, when all have ended, with the failure that broke the chain. `linkSettled` tells each step's own.
+   * A read or write of less than was asked for breaks a chain too, unless it is `{ hard: true }`.
    *
    * @example
    * ```ts
@@ -202,8 +205,8 @@ export class Uring extends Operations implements AsyncDisposable {
     const failures = results.filter((result) => result.status === "rejected").map((result) => result.reason);
     if (failures.length > 0) {
       // The first real failure is the cause; the steps after it were only cancelled.
-      throw failures.find((reason) => !(reason instanceof UringError && reason.code === "ECANCELED")) ??
-        failures[0];
+      const cause = failures.find((reason) => !(reason instanceof UringError && reason.code === "ECANCELED"));
+      throw cause ?? shortStep(failures[0] as UringError, options);
     }
     return results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as never;
   }
@@ -382,6 +385,22 @@ export class Uring extends Operations implements AsyncDisposable {
     }, options);
   }
 
+  /** Where a socket is: `getsockname(2)`, called directly. After binding to port 0 it tells the port. */
+  localAddress(fd: number): SocketAddress {
+    return socketAddress("getsockname", fd);
+  }
+
+  /** Where a socket's other end is: `getpeername(2)`, called directly. */
+  remoteAddress(fd: number): SocketAddress {
+    return socketAddress("getpeername", fd);
+  }
+
+  /** Sets a socket option (`SOL_SOCKET`, `SO_REUSEADDR`, 1): `setsockopt(2)`, called directly; a number is a C `int`. */
+  setsockopt(fd: number, level: number, name: number, value: number | Uint8Array): void {
+    const bytes = typeof value === "number" ? new Uint8Array(Int32Array.of(value).buffer) : value;
+    check(system().rare.setsockopt(fd, level, name, bytes, bytes.length), "setsockopt");
+  }
+
   #checkMultishot(options: MultishotOptions): void {
     this.driver.assertOpen();
     checkOptions(options);
@@ -408,6 +427,24 @@ export class Uring extends Operations implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.disposeAsync();
   }
+}
+
+function socketAddress(name: "getsockname" | "getpeername", fd: number): SocketAddress {
+  const bytes = new Uint8Array(new ArrayBuffer(sockaddr_storage.size));
+  const length = Int32Array.of(bytes.length);
+  check(system().rare[name](fd, bytes, length), name);
+  return decodeAddress(bytes, length[0]!);
+}
+
+/** The error of a chain that broke although no step failed. */
+function shortStep(cancelled: UringError, options: LinkOptions): UringError {
+  if (options.hard === true) return cancelled;
+  return new UringError(cancelled.errno, cancelled.syscall, {
+    path: cancelled.path,
+    dest: cancelled.dest,
+    cause: cancelled,
+    hint: "a step before it transferred less than asked for, which ends a chain unless it is { hard: true }",
+  });
 }
 
 /** Makes the ring: as asked for, or as good as this kernel and its limits allow. */
