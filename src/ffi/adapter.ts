@@ -52,6 +52,8 @@ export interface EventReader {
 export interface Adapter {
   /** Which runtime this is. */
   readonly name: "bun" | "deno";
+  /** The machine's architecture, as the kernel names it. */
+  readonly arch: "x86_64" | "aarch64";
   /** How many macrotask turns are worth spinning before sleeping; more only burns CPU. */
   readonly spinTurns: number;
   /** Opens a shared library and returns its functions; throws when the library or a symbol is missing. */

@@ -5,9 +5,10 @@
  */
 import * as aarch64 from "./abi_aarch64.ts";
 import * as x86_64 from "./abi_x86_64.ts";
+import { adapter } from "./system.ts";
 
 /** The machine's architecture, as the kernel names it. */
-export const ARCH: "x86_64" | "aarch64" = process.arch === "arm64" ? "aarch64" : "x86_64";
+export const ARCH: "x86_64" | "aarch64" = adapter.arch;
 
 const abi = ARCH === "aarch64" ? aarch64 : x86_64;
 

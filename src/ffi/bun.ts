@@ -141,6 +141,7 @@ function openEventReader(library: string, fd: number): EventReader {
 /** Bun. */
 export const adapter: Adapter = {
   name: "bun",
+  arch: process.arch === "arm64" ? "aarch64" : "x86_64",
   spinTurns: 8,
   open,
   openEnter,

@@ -141,6 +141,7 @@ function openEventReader(library: string, fd: number): EventReader {
 /** Deno. */
 export const adapter: Adapter = {
   name: "deno",
+  arch: Deno.build.arch,
   spinTurns: 30,
   open,
   openEnter,

@@ -35,16 +35,18 @@ const CLOSE_LIMIT = 10_000;
 const SWEEP_FIRST = 1;
 const SWEEP_MOST = 100;
 
-/** `user_data`'s low half for requests that nobody waits for (cancellations). */
+/** `user_data`'s low half for requests that nobody waits for: cancellations, whose high half is their target's slot. */
 const NOBODY = -1;
 /** Set in `user_data`'s high half for the timeout linked to an operation. */
 const TIMEOUT_SIDE = 0x4000_0000;
 
+const ENOENT = -2;
 const EINTR = -4;
 const EAGAIN = -11;
 const EBUSY = -16;
 const EINVAL = -22;
 const ETIMEDOUT = 110;
+const EALREADY = -114;
 const ECANCELED = -125;
 const ETIME = -62;
 
@@ -308,9 +310,22 @@ export class Driver implements Sleeper {
 
   /** Asks the kernel to cancel an operation; its own completion tells how that went. */
   cancelOp(op: Op): void {
+    const extra = op.extra ??= {};
+    extra.cancelled ??= "once";
     this.#sendCancel(op);
-    // A step of a chain whose turn has not come, or what a drain holds back, the kernel does not find: it is asked again.
-    if (this.#usesDrain || op.extra?.chained === true) this.#cancelAgain(op, op.generation, SWEEP_FIRST);
+    // A cancellation that is made at once has no completion that would tell whether it was heard.
+    if (this.#usesDrain) this.#cancelMissed(op.slot);
+  }
+
+  /**
+   * The kernel did not find an operation that was to be cancelled, or could not end it: a step of a chain whose turn has
+   * not come, what a drain holds back, what a worker thread is just handing over. It is asked again until it has ended.
+   */
+  #cancelMissed(slot: number): void {
+    const op = this.#ops[slot];
+    if (op?.extra?.cancelled !== "once" || !this.#table.isLive(op)) return;
+    op.extra.cancelled = "again";
+    this.#cancelAgain(op, op.generation, SWEEP_FIRST);
   }
 
   #cancelAgain(op: Op, generation: number, delay: number): void {
@@ -326,7 +341,7 @@ export class Driver implements Sleeper {
     if (this.#usesDrain && this.#cancelNow(target)) return;
     const sqe = this.#entry();
     sqe.prepCancel64(target, 0);
-    sqe.setUserData(NOBODY, 0);
+    sqe.setUserData(NOBODY, op.slot);
     this.inFlight++;
     this.#schedule();
   }
@@ -437,7 +452,10 @@ export class Driver implements Sleeper {
     const flags = cqe.flags;
     const more = (flags & IORING_CQE_F_MORE) !== 0;
     if (!more) this.inFlight--;
-    if (slot === NOBODY) return;
+    if (slot === NOBODY) {
+      if (cqe.res === ENOENT || cqe.res === EALREADY) this.#cancelMissed(cqe.userDataHigh);
+      return;
+    }
     const op = this.#ops[slot];
     const generation = cqe.userDataHigh;
     if (op === undefined || (generation & ~TIMEOUT_SIDE) !== op.generation) return;
@@ -451,9 +469,13 @@ export class Driver implements Sleeper {
 
   #completeExtra(op: Op, res: number, timeoutSide: boolean): void {
     const extra = op.extra!;
-    if (timeoutSide) extra.timedOut = res === ETIME;
+    if (timeoutSide) extra.timedOut = res !== ECANCELED;
     else extra.result = res;
-    if (--op.pending > 0) return;
+    if (--op.pending > 0) {
+      // The time was over, but the kernel missed the operation.
+      if (timeoutSide && res !== ECANCELED && res !== ETIME) this.cancelOp(op);
+      return;
+    }
     const result = extra.result!;
     if (extra.aborted !== undefined) {
       const { reason } = extra.aborted;

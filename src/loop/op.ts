@@ -142,6 +142,8 @@ export interface Extra {
   timedOut?: boolean | undefined;
   /** Undoes an operation that succeeded after it had been aborted (closes the descriptor it made). */
   undo?: ((res: number) => void) | undefined;
+  /** Whether its cancellation was asked for, and again where the kernel missed it. */
+  cancelled?: "once" | "again" | undefined;
   /** Called when the operation ends, however it does. */
   settled?: ((ok: boolean, res: number) => void) | undefined;
   /** Whether it stands in a chain, where it cannot be replaced. */
