@@ -58,7 +58,7 @@ export const SYSCALL_REGISTER = {
   syscall: { result: "i32", args: ["i32", "i32", "u32", "bytes", "u32"] },
 } as const;
 
-/** libc functions that the rings and the waker need; each sets `errno` and returns −1 when it fails. */
+/** libc functions that every ring needs; each sets `errno` and returns −1 when it fails. */
 export const LIBC = {
   // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
   mmap: { result: "word", args: ["word", "word", "i32", "i32", "i32", "word"] },
@@ -68,6 +68,10 @@ export const LIBC = {
   madvise: { result: "i32", args: ["word", "word", "i32"] },
   // int close(int fd)
   close: { result: "i32", args: ["i32"] },
+} as const;
+
+/** libc functions that the waker needs; opening a symbol takes a tenth of a millisecond, so they wait for their first use. */
+export const LIBC_LATER = {
   // int eventfd(unsigned int initval, int flags)
   eventfd: { result: "i32", args: ["u32", "i32"] },
   // int socketpair(int domain, int type, int protocol, int sv[2])

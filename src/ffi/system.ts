@@ -9,6 +9,7 @@ import { UringUnavailableError } from "./errors.ts";
 import {
   type Functions,
   LIBC,
+  LIBC_LATER,
   LIBC_RARE,
   LIBURING,
   type SymbolTable,
@@ -31,7 +32,7 @@ const SYS_IO_URING_SETUP = 425;
 const SYS_IO_URING_REGISTER = 427;
 
 /** The calls that the library makes; each returns the C result, or `-errno` where C would return −1. */
-export interface System extends EnterCalls, Functions<typeof LIBC> {
+export interface System extends EnterCalls, Functions<typeof LIBC>, Functions<typeof LIBC_LATER> {
   /** The name that libc was opened by. */
   readonly libc: string;
   /** Which library `io_uring_*` comes from. */
@@ -61,12 +62,25 @@ function openSystem(): System {
   let rare: Functions<typeof LIBC_RARE> | undefined;
   return {
     ...calls,
+    ...opensLater(() => withErrno(adapter.open(libc, LIBC_LATER), errno)),
     libc,
     ...openRings(libc, errno),
     address: adapter.openAddress(libc),
     get rare(): Functions<typeof LIBC_RARE> {
       return rare ??= withErrno(adapter.open(libc, LIBC_RARE), errno);
     },
+  };
+}
+
+/** Functions that open their library when the first of them is called. */
+function opensLater(open: () => Functions<typeof LIBC_LATER>): Functions<typeof LIBC_LATER> {
+  let functions: Functions<typeof LIBC_LATER> | undefined;
+  const all = (): Functions<typeof LIBC_LATER> => functions ??= open();
+  return {
+    eventfd: (initial, flags) => all().eventfd(initial, flags),
+    socketpair: (domain, type, protocol, fds) => all().socketpair(domain, type, protocol, fds),
+    read: (fd, bytes, count) => all().read(fd, bytes, count),
+    write: (fd, bytes, count) => all().write(fd, bytes, count),
   };
 }
 
