@@ -63,9 +63,10 @@ export class UringError extends Error {
  * - `sysctl`: `kernel.io_uring_disabled` forbids it.
  * - `seccomp`: a seccomp filter refuses the system call, as container runtimes' default profiles do.
  * - `memlock`: `RLIMIT_MEMLOCK` is too small for even a small ring.
+ * - `descriptors`: no descriptor is left for a ring.
  * - `ffi`: the runtime cannot call C here (in Deno: no `--allow-ffi`).
  */
-export type UnavailableReason = "kernel" | "sysctl" | "seccomp" | "memlock" | "ffi";
+export type UnavailableReason = "kernel" | "sysctl" | "seccomp" | "memlock" | "descriptors" | "ffi";
 
 const ADVICE: Record<UnavailableReason, string> = {
   kernel: "this kernel has no io_uring; Linux 5.1 is the oldest that has it",
@@ -77,6 +78,7 @@ const ADVICE: Record<UnavailableReason, string> = {
     "that allows io_uring_setup, io_uring_enter and io_uring_register",
   memlock:
     "RLIMIT_MEMLOCK is too small for even 16 entries; raise it (ulimit -l, LimitMEMLOCK=) or close other rings",
+  descriptors: "no descriptor is left for a ring; close some, or raise RLIMIT_NOFILE (ulimit -n)",
   ffi: "the runtime cannot call C functions here; in Deno run with --allow-ffi",
 };
 

@@ -71,5 +71,10 @@ export function probe(): Available | Unavailable {
 
 function unavailable(error: unknown): UringUnavailableError {
   const code = (error as { code?: unknown }).code;
-  return new UringUnavailableError(code === "ENOMEM" ? "memlock" : "kernel", { cause: error });
+  const reason = code === "ENOMEM"
+    ? "memlock"
+    : code === "EMFILE" || code === "ENFILE"
+    ? "descriptors"
+    : "kernel";
+  return new UringUnavailableError(reason, { cause: error });
 }

@@ -192,6 +192,12 @@ export class Uring extends Operations implements AsyncDisposable {
    * in order; rejects, when all have ended, with the failure that broke the chain. `linkSettled` tells each step's own.
    * A read or write of less than was asked for breaks a chain too, unless it is `{ hard: true }`.
    *
+   * The kernel breaks a chain at a failing read, write, open, close, send, receive, accept or connect. It goes on past a
+   * failing `statx`, `fallocate`, `fsync`, `fdatasync`, `ftruncate`, `unlinkat`, `renameat`, `mkdirat` or `shutdown`
+   * (measured on Linux 6.18), although `link` rejects all the same: what must not happen after one of these has failed
+   * (a rename after a sync, say) belongs behind an `await`, not into the same chain. A step whose turn has not come
+   * cannot be cancelled by itself; aborting it has its promise reject, but it may still run.
+   *
    * @example
    * ```ts
    * const [written] = await uring.link((l) => [l.write(fd, record), l.fdatasync(fd)]);
