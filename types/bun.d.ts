@@ -6,6 +6,9 @@
 declare namespace Bun {
   const version: string;
 
+  /** False on the thread of a Worker. */
+  const isMainThread: boolean;
+
   /** Collects garbage; at once when `force` is true. */
   function gc(force?: boolean): number;
 

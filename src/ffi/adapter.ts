@@ -46,6 +46,8 @@ export interface EventReader {
   ref(): void;
   /** Lets the process exit although a read is pending; false when the runtime cannot. */
   unref(): boolean;
+  /** Ends the thread; no read may be pending. */
+  close(): void;
 }
 
 /** One runtime's way of calling C and of touching memory. */
@@ -54,6 +56,8 @@ export interface Adapter {
   readonly name: "bun" | "deno";
   /** The machine's architecture, as the kernel names it. */
   readonly arch: "x86_64" | "aarch64";
+  /** Whether this is a Worker's thread, which may end before the process does. */
+  readonly isWorker: boolean;
   /** How many macrotask turns are worth spinning before sleeping; more only burns CPU. */
   readonly spinTurns: number;
   /** Opens a shared library and returns its functions; throws when the library or a symbol is missing. */

@@ -135,6 +135,7 @@ function openEventReader(library: string, fd: number): EventReader {
       lifetime.unref();
       return true;
     },
+    close: () => worker.terminate(),
   };
 }
 
@@ -142,6 +143,7 @@ function openEventReader(library: string, fd: number): EventReader {
 export const adapter: Adapter = {
   name: "bun",
   arch: process.arch === "arm64" ? "aarch64" : "x86_64",
+  isWorker: !Bun.isMainThread,
   spinTurns: 8,
   open,
   openEnter,

@@ -135,6 +135,7 @@ function openEventReader(library: string, fd: number): EventReader {
     },
     ref: () => {},
     unref: () => false,
+    close: () => {},
   };
 }
 
@@ -142,6 +143,7 @@ function openEventReader(library: string, fd: number): EventReader {
 export const adapter: Adapter = {
   name: "deno",
   arch: Deno.build.arch,
+  isWorker: "WorkerGlobalScope" in globalThis,
   spinTurns: 30,
   open,
   openEnter,

@@ -31,6 +31,8 @@ export interface Alarm {
   ref(): void;
   /** Lets the process exit. */
   unref(): void;
+  /** Gives everything back; no ring may have the eventfd any more. */
+  close(): void;
 }
 
 /**
@@ -60,6 +62,9 @@ export async function makeAlarm(onWake: () => void): Promise<Alarm> {
   }
   return await ReaderAlarm.make(eventfd, onWake);
 }
+
+/** The `user_data` of the bridge's READ. */
+const READ = 1;
 
 class BridgeAlarm implements Alarm {
   readonly kind = "bridge";
@@ -113,6 +118,7 @@ class BridgeAlarm implements Alarm {
     const read = ring.getSqe()!;
     read.prepRead(this.eventfd, this.#memory.address, 8, 0);
     read.flags = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+    read.userData = READ;
     const send = ring.getSqe()!;
     send.prepSend(this.#sender, this.#memory.address + 8, 1, 0);
     send.flags = IOSQE_CQE_SKIP_SUCCESS;
@@ -125,6 +131,17 @@ class BridgeAlarm implements Alarm {
 
   unref(): void {
     this.#watched!.unref();
+  }
+
+  close(): void {
+    // First the chain: its SEND looks its descriptor up when it runs, and must not find another file's there.
+    const cancel = this.#ring.getSqe()!;
+    cancel.prepCancel64(READ, 0);
+    this.#ring.submitAndGetEvents();
+    this.#ring.close();
+    this.#watched!.close();
+    system().close(this.#sender);
+    system().close(this.eventfd);
   }
 }
 
@@ -142,6 +159,7 @@ class ReaderAlarm implements Alarm {
   #timer: unknown = null;
   #referenced = false;
   #reading = false;
+  #closing = false;
 
   private constructor(eventfd: number, timers: typeof import("node:timers"), onWake: () => void) {
     this.eventfd = eventfd;
@@ -166,7 +184,8 @@ class ReaderAlarm implements Alarm {
     this.#reading = true;
     this.#reader.read().then(() => {
       this.#reading = false;
-      this.#onWake();
+      if (this.#closing) this.#release();
+      else this.#onWake();
     });
   }
 
@@ -177,8 +196,15 @@ class ReaderAlarm implements Alarm {
     }, UNREFERENCED_POLL).unref();
   }
 
+  #pollNoMore(): void {
+    if (this.#timer === null) return;
+    this.#timers.clearTimeout(this.#timer as never);
+    this.#timer = null;
+  }
+
   ref(): void {
     this.#referenced = true;
+    this.#pollNoMore();
     this.#reader.ref();
     this.#read();
   }
@@ -187,6 +213,22 @@ class ReaderAlarm implements Alarm {
     this.#referenced = false;
     if (this.#reader.unref() || !this.#reading) return;
     // A pending read would keep the process alive: end it.
+    this.#kick();
+  }
+
+  #kick(): void {
     system().write(this.eventfd, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]), 8);
+  }
+
+  close(): void {
+    this.#closing = true;
+    this.#pollNoMore();
+    if (this.#reading) this.#kick();
+    else this.#release();
+  }
+
+  #release(): void {
+    this.#reader.close();
+    system().close(this.eventfd);
   }
 }

@@ -113,6 +113,7 @@ export class Driver implements Sleeper {
     const stable = (ring.features & IORING_FEAT_SUBMIT_STABLE) !== 0 &&
       (ring.flags & IORING_SETUP_SQPOLL) === 0;
     this.arena = new Arena(stable);
+    waker.join();
   }
 
   /** Whether new work is refused. */
@@ -587,6 +588,7 @@ export class Driver implements Sleeper {
     waker.done(this);
     this.arena.close();
     this.ring.close();
+    waker.leave();
   }
 
   #cancelAll(): void {

@@ -38,6 +38,7 @@ export class Waker {
   #turns = 0;
   #alarm: Alarm | null = null;
   #making = false;
+  #rings = 0;
   readonly #spin: () => void = () => this.#spinTurn();
 
   /** How many times the event loop was woken. */
@@ -46,6 +47,23 @@ export class Waker {
   /** How many rings have work in flight. */
   get size(): number {
     return this.#sleepers.size;
+  }
+
+  /** A ring was made on this thread. */
+  join(): void {
+    this.#rings++;
+  }
+
+  /** A ring was closed. The last one on a Worker's thread takes the alarm along: nothing else would close that. */
+  leave(): void {
+    this.#rings--;
+    this.#closeUnused();
+  }
+
+  #closeUnused(): void {
+    if (this.#rings > 0 || this.#alarm === null || !adapter.isWorker) return;
+    this.#alarm.close();
+    this.#alarm = null;
   }
 
   /** A ring has work in flight. */
@@ -96,14 +114,21 @@ export class Waker {
   /** Whether there is an alarm; making the first one takes a few turns. */
   #ready(): boolean {
     if (this.#alarm !== null) return true;
-    if (!this.#making) {
-      this.#making = true;
-      makeAlarm(() => this.#wake()).then((alarm) => {
-        this.#alarm = alarm;
-        alarm.unref();
-      });
-    }
+    if (!this.#making) this.#make();
     return false;
+  }
+
+  async #make(): Promise<void> {
+    this.#making = true;
+    try {
+      this.#alarm = await makeAlarm(() => this.#wake());
+      this.#alarm.unref();
+      this.#closeUnused();
+    } catch {
+      // No descriptor is left, say. Spinning goes on, and so do attempts.
+    } finally {
+      this.#making = false;
+    }
   }
 
   /** Goes to sleep in the order that loses no wake: unmute, arm, ref, look once more. */

@@ -1,0 +1,347 @@
+/**
+ * Open files.
+ *
+ * @module
+ */
+import type { Buffer } from "node:buffer";
+import { Uring, UringError } from "../mod.ts";
+import {
+  bytesOf,
+  type Flags,
+  integer,
+  type Mode,
+  optionsOf,
+  type PathLike,
+  positionOf,
+} from "./arguments.ts";
+import { signalOf } from "./arguments.ts";
+import { asBuffer, checkEncoding, type Data, decode, encode, type Encoding } from "./encoding.ts";
+import { named, throwIfAborted, typeError, unlessAborted } from "./errors.ts";
+import type { ReadFileOptions } from "./read_file.ts";
+import { fstat, type StatOptions } from "./stat.ts";
+import type { BigIntStats, Stats } from "./stats.ts";
+import { openFd, readAll, writeAll } from "./transfer.ts";
+import type { WriteFileOptions } from "./write_file.ts";
+
+/** A place in a file in bytes; `null` or −1: where the file is, which moves on. */
+export type Position = number | bigint | null;
+
+/** Options of {@link FileHandle.read} and {@link FileHandle.write}. */
+export interface TransferOptions {
+  /** Where in the buffer to begin, in bytes; default 0. */
+  offset?: number | null | undefined;
+  /** How many bytes; default: to the end of the buffer. */
+  length?: number | null | undefined;
+  /** Where in the file; default `null`. */
+  position?: Position | undefined;
+}
+
+/** What {@link FileHandle.read} gives. */
+export interface ReadResult<T> {
+  /** How many bytes were read; 0: the end. */
+  bytesRead: number;
+  /** The buffer that they are in. */
+  buffer: T;
+}
+
+/** What {@link FileHandle.write} gives. */
+export interface WriteResult<T> {
+  /** How many bytes were written, which may be fewer than asked for. */
+  bytesWritten: number;
+  /** What was to be written. */
+  buffer: T;
+}
+
+/** What {@link FileHandle.readv} gives. */
+export interface ReadVectorResult<T> {
+  /** How many bytes were read in all; 0: the end. */
+  bytesRead: number;
+  /** The buffers that they are in. */
+  buffers: T;
+}
+
+/** What {@link FileHandle.writev} gives. */
+export interface WriteVectorResult<T> {
+  /** How many bytes were written in all. */
+  bytesWritten: number;
+  /** What was to be written. */
+  buffers: T;
+}
+
+const EBADF = 9;
+const READ_SIZE = 16 * 1024;
+
+/** An open file: what {@link open} gives. Close it; nothing else does. */
+export class FileHandle implements AsyncDisposable {
+  #fd: number;
+  #users = 0;
+  #idle: (() => void) | null = null;
+  #closing: Promise<void> | null = null;
+
+  /** @internal */
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** The descriptor; −1 once it is closed. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  async #use<T>(syscall: string, use: (fd: number) => Promise<T>): Promise<T> {
+    if (this.#fd < 0) throw new UringError(EBADF, syscall, { hint: "the file is closed" });
+    this.#users++;
+    try {
+      return await use(this.#fd);
+    } catch (error) {
+      throw named(error, syscall);
+    } finally {
+      if (--this.#users === 0) this.#idle?.();
+    }
+  }
+
+  /** Reads into a buffer. */
+  read<T extends ArrayBufferView>(
+    buffer: T,
+    offset?: number | null,
+    length?: number | null,
+    position?: Position,
+  ): Promise<ReadResult<T>>;
+  /** Reads into a buffer. */
+  read<T extends ArrayBufferView>(buffer: T, options?: TransferOptions | null): Promise<ReadResult<T>>;
+  /** Reads into a buffer among the options; without one, into a new one of 16 KiB. */
+  read<T extends ArrayBufferView = Buffer>(
+    options?: TransferOptions & { buffer?: T } | null,
+  ): Promise<ReadResult<T>>;
+  async read(
+    first?: ArrayBufferView | TransferOptions & { buffer?: ArrayBufferView } | null,
+    second?: number | TransferOptions | null,
+    length?: number | null,
+    position?: Position,
+  ): Promise<ReadResult<ArrayBufferView>> {
+    const options = ArrayBuffer.isView(first) ? transferOptions(second, length, position) : first ?? {};
+    const buffer = ArrayBuffer.isView(first)
+      ? first
+      : (first?.buffer ?? asBuffer(new Uint8Array(READ_SIZE)) as ArrayBufferView);
+    checkView("buffer", buffer);
+    const [view, place] = transferOf(buffer, options);
+    if (view.length === 0) {
+      if (buffer.byteLength === 0 && options.length !== 0) {
+        throw typeError("ERR_INVALID_ARG_VALUE", "The argument 'buffer' is empty and cannot be written.");
+      }
+      return { bytesRead: 0, buffer };
+    }
+    const bytesRead = await this.#use("read", (fd) => Uring.shared.read(fd, view, { offset: place }));
+    return { bytesRead, buffer };
+  }
+
+  /** Writes from a buffer; what is not written by then is up to the caller. */
+  write<T extends ArrayBufferView>(
+    buffer: T,
+    offset?: number | null,
+    length?: number | null,
+    position?: Position,
+  ): Promise<WriteResult<T>>;
+  /** Writes from a buffer. */
+  write<T extends ArrayBufferView>(buffer: T, options?: TransferOptions | null): Promise<WriteResult<T>>;
+  /** Writes text. */
+  write(text: string, position?: Position, encoding?: Encoding | null): Promise<WriteResult<string>>;
+  async write(
+    data: Data,
+    second?: Position | TransferOptions,
+    third?: number | Encoding | null,
+    position?: Position,
+  ): Promise<WriteResult<Data>> {
+    let view: Uint8Array;
+    let place: number | bigint;
+    if (typeof data === "string") {
+      checkEncoding(third as Encoding | null | undefined);
+      view = encode(data, third as Encoding | null | undefined);
+      place = positionOf(second as Position | undefined);
+    } else {
+      checkView("buffer", data);
+      const options = transferOptions(
+        second as number | TransferOptions | null,
+        third as number | null,
+        position,
+      );
+      [view, place] = transferOf(data, options);
+    }
+    const bytesWritten = await this.#use("write", (fd) => Uring.shared.write(fd, view, { offset: place }));
+    return { bytesWritten, buffer: data };
+  }
+
+  /** Reads into several buffers in order. */
+  async readv<T extends readonly ArrayBufferView[]>(
+    buffers: T,
+    position?: Position,
+  ): Promise<ReadVectorResult<T>> {
+    checkViews(buffers);
+    const offset = positionOf(position);
+    const bytesRead = await this.#use("read", (fd) => Uring.shared.readv(fd, buffers, { offset }));
+    return { bytesRead, buffers };
+  }
+
+  /** Writes several buffers in order. */
+  async writev<T extends readonly ArrayBufferView[]>(
+    buffers: T,
+    position?: Position,
+  ): Promise<WriteVectorResult<T>> {
+    checkViews(buffers);
+    const offset = positionOf(position);
+    if (buffers.length === 0) return { bytesWritten: 0, buffers };
+    const bytesWritten = await this.#use("write", (fd) => Uring.shared.writev(fd, buffers, { offset }));
+    return { bytesWritten, buffers };
+  }
+
+  /** Reads from where the file is to its end, as text. */
+  readFile(options: Encoding | ReadFileOptions & { encoding: Encoding }): Promise<string>;
+  /** Reads from where the file is to its end, as a `Buffer`. */
+  readFile(options?: ReadFileOptions & { encoding?: null | undefined } | null): Promise<Buffer>;
+  /** Reads from where the file is to its end. */
+  readFile(options?: Encoding | ReadFileOptions | null): Promise<string | Buffer>;
+  async readFile(options?: Encoding | ReadFileOptions | null): Promise<string | Buffer> {
+    const { encoding, signal } = optionsOf<ReadFileOptions>(options);
+    checkEncoding(encoding);
+    const abort = signalOf(signal);
+    throwIfAborted(abort);
+    try {
+      return await this.#use(
+        "read",
+        (fd) =>
+          readAll(
+            fd,
+            abort,
+            (bytes, borrowed) =>
+              typeof encoding === "string"
+                ? decode(bytes, encoding)
+                : asBuffer(borrowed ? bytes.slice() : bytes),
+          ),
+      );
+    } catch (error) {
+      throw unlessAborted(error, abort);
+    }
+  }
+
+  /** Writes all of `data` from where the file is. */
+  async writeFile(data: Data, options?: Encoding | WriteFileOptions | null): Promise<void> {
+    const { encoding, signal, flush } = optionsOf<WriteFileOptions>(options);
+    checkEncoding(encoding);
+    const bytes = encode(data, encoding);
+    const abort = signalOf(signal);
+    throwIfAborted(abort);
+    try {
+      await this.#use("write", (fd) => writeAll(fd, bytes, abort));
+    } catch (error) {
+      throw unlessAborted(error, abort);
+    }
+    if (flush === true) await this.sync();
+  }
+
+  /** The same as {@link FileHandle.writeFile}: whether it goes to the end is up to how the file was opened. */
+  async appendFile(data: Data, options?: Encoding | WriteFileOptions | null): Promise<void> {
+    await this.writeFile(data, options);
+  }
+
+  /** What is known of the file, in bigints. */
+  stat(options: StatOptions & { bigint: true }): Promise<BigIntStats>;
+  /** What is known of the file, in numbers. */
+  stat(options?: StatOptions & { bigint?: false | undefined }): Promise<Stats>;
+  /** What is known of the file. */
+  stat(options?: StatOptions): Promise<Stats | BigIntStats>;
+  async stat(options?: StatOptions): Promise<Stats | BigIntStats> {
+    return await this.#use("fstat", (fd) => fstat(fd, options));
+  }
+
+  /** Sets the file's length in bytes; Linux 6.9. */
+  async truncate(length: number | null = 0): Promise<void> {
+    const size = lengthOf(length);
+    await this.#use("ftruncate", (fd) => Uring.shared.ftruncate(fd, size));
+  }
+
+  /** Has data and metadata written to the device: `fsync`. */
+  async sync(): Promise<void> {
+    await this.#use("fsync", (fd) => Uring.shared.fsync(fd));
+  }
+
+  /** Has data, and what is needed to find it, written to the device: `fdatasync`. */
+  async datasync(): Promise<void> {
+    await this.#use("fdatasync", (fd) => Uring.shared.fdatasync(fd));
+  }
+
+  /** Closes the file, after what is still being done with it. Calling it again is no error. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    const fd = this.#fd;
+    this.#fd = -1;
+    if (this.#users > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
+    await Uring.shared.close(fd);
+  }
+
+  /** The same as {@link FileHandle.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/**
+ * Opens a file.
+ *
+ * @param flags Node's letters or `O_*` bits; default `"r"`.
+ * @param mode The permissions of a file that is created; default `0o666`, less the umask.
+ * @throws UringError (rejects) with Node's `code`, `syscall` and `path`.
+ *
+ * @example
+ * ```ts
+ * import { open } from "uring/fs";
+ * await using file = await open("/etc/hostname");
+ * const { bytesRead, buffer } = await file.read({ position: 0 });
+ * console.log(buffer.toString("utf8", 0, bytesRead));
+ * ```
+ */
+export async function open(path: PathLike, flags?: Flags | null, mode?: Mode | null): Promise<FileHandle> {
+  return new FileHandle(await openFd(path, flags ?? "r", mode));
+}
+
+/** A length for a file: what is negative is 0, as in Node. @internal */
+export function lengthOf(length: number | null | undefined): number {
+  return Math.max(0, integer("len", Math.max(0, length ?? 0), Number.MAX_SAFE_INTEGER));
+}
+
+function transferOptions(
+  second: number | TransferOptions | null | undefined,
+  length: number | null | undefined,
+  position: Position | undefined,
+): TransferOptions {
+  return typeof second === "object" && second !== null ? second : { offset: second, length, position };
+}
+
+function transferOf(
+  buffer: ArrayBufferView,
+  options: TransferOptions,
+): [view: Uint8Array, position: number | bigint] {
+  const offset = integer("offset", options.offset ?? 0, buffer.byteLength);
+  const most = buffer.byteLength - offset;
+  const length = integer("length", options.length ?? most, most);
+  return [bytesOf(buffer, offset, length), positionOf(options.position)];
+}
+
+function checkView(name: string, view: unknown): asserts view is ArrayBufferView {
+  if (ArrayBuffer.isView(view)) return;
+  throw typeError(
+    "ERR_INVALID_ARG_TYPE",
+    `The "${name}" argument must be an instance of Buffer, TypedArray, or DataView. Received ${typeof view}`,
+  );
+}
+
+function checkViews(views: unknown): void {
+  if (Array.isArray(views) && views.every((view) => ArrayBuffer.isView(view))) return;
+  throw typeError("ERR_INVALID_ARG_TYPE", 'The "buffers" argument must be an instance of ArrayBufferView[].');
+}

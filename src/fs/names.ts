@@ -1,0 +1,26 @@
+/**
+ * `unlink` and `rename`.
+ *
+ * @module
+ */
+import { Uring } from "../mod.ts";
+import { type PathLike, pathOf } from "./arguments.ts";
+import { named } from "./errors.ts";
+
+/** Removes a file's name, and the file with its last one; Linux 5.11. */
+export async function unlink(path: PathLike): Promise<void> {
+  try {
+    await Uring.shared.unlinkat(pathOf(path));
+  } catch (error) {
+    throw named(error, "unlink");
+  }
+}
+
+/** Renames a file; one that has the new name is replaced, at no moment is there none. Linux 5.11. */
+export async function rename(oldPath: PathLike, newPath: PathLike): Promise<void> {
+  try {
+    await Uring.shared.renameat(pathOf(oldPath, "oldPath"), pathOf(newPath, "newPath"));
+  } catch (error) {
+    throw named(error, "rename");
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * `stat` and `lstat`.
+ *
+ * @module
+ */
+import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, STATX_BTIME } from "../ffi/abi.ts";
+import { Uring } from "../mod.ts";
+import { optionsOf, type PathLike, pathOf } from "./arguments.ts";
+import { named } from "./errors.ts";
+import { BigIntStats, Stats } from "./stats.ts";
+
+/** Options of {@link stat} and {@link lstat}. */
+export interface StatOptions {
+  /** Bigints instead of numbers, with times in nanoseconds. */
+  bigint?: boolean | undefined;
+}
+
+const MASK = STATX_BASIC_STATS | STATX_BTIME;
+
+/**
+ * What is known of a file; of a symbolic link, of what it points to.
+ *
+ * @throws UringError (rejects) with Node's `code`, `syscall` and `path`.
+ *
+ * @example
+ * ```ts
+ * import { stat } from "uring/fs";
+ * const { size, mtime } = await stat("/etc/hostname");
+ * console.log(size, mtime);
+ * ```
+ */
+export function stat(path: PathLike, options: StatOptions & { bigint: true }): Promise<BigIntStats>;
+/** What is known of a file, in numbers. */
+export function stat(path: PathLike, options?: StatOptions & { bigint?: false | undefined }): Promise<Stats>;
+/** What is known of a file. */
+export function stat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats>;
+export async function stat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats> {
+  return await statAt("stat", pathOf(path), {}, options);
+}
+
+/** {@link stat} of a symbolic link itself. */
+export function lstat(path: PathLike, options: StatOptions & { bigint: true }): Promise<BigIntStats>;
+/** {@link stat} of a symbolic link itself, in numbers. */
+export function lstat(path: PathLike, options?: StatOptions & { bigint?: false | undefined }): Promise<Stats>;
+/** {@link stat} of a symbolic link itself. */
+export function lstat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats>;
+export async function lstat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats> {
+  return await statAt("lstat", pathOf(path), { flags: AT_SYMLINK_NOFOLLOW }, options);
+}
+
+/** What is known of an open file. @internal */
+export async function fstat(fd: number, options?: StatOptions): Promise<Stats | BigIntStats> {
+  return await statAt("fstat", "", { dirfd: fd, flags: AT_EMPTY_PATH }, options);
+}
+
+async function statAt(
+  syscall: string,
+  path: string | Uint8Array,
+  where: { dirfd?: number; flags?: number },
+  options: StatOptions | undefined,
+): Promise<Stats | BigIntStats> {
+  const { bigint = false } = optionsOf<StatOptions>(options);
+  try {
+    const about = await Uring.shared.statx(path, { ...where, mask: MASK });
+    return bigint ? new BigIntStats(about) : new Stats(about);
+  } catch (error) {
+    throw named(error, syscall);
+  }
+}

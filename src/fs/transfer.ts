@@ -1,0 +1,131 @@
+/**
+ * Whole contents: reading until the end, writing all of it.
+ *
+ * @module
+ */
+import { type Flags, modeOf, type PathLike, pathOf } from "./arguments.ts";
+import { type OperationOptions, Uring, UringError } from "../mod.ts";
+import { AT_EMPTY_PATH, STATX_SIZE, STATX_TYPE } from "../ffi/abi.ts";
+import { named } from "./errors.ts";
+
+/**
+ * The first read goes into a buffer that is used again. Asking for the size first would cost more than the copy: the
+ * kernel does every statx on a thread of its own.
+ */
+const FIRST = 64 * 1024;
+/** The most that one read or write transfers: 2 GiB less a page. */
+const MOST = 0x7fff_f000;
+/** From here on a worker thread of the kernel's copies, so that this thread goes on meanwhile. */
+const LARGE = 1024 * 1024;
+/** How many buffers wait for their next use. */
+const SPARE = 128;
+const EIO = 5;
+
+const spare: Uint8Array<ArrayBuffer>[] = [];
+
+/** Opens a file. */
+export async function openFd(path: PathLike, flags: Flags, mode?: number | string | null): Promise<number> {
+  const options = { flags, mode: modeOf(mode, 0o666) };
+  try {
+    return await Uring.shared.openat(pathOf(path), options);
+  } catch (error) {
+    throw named(error, "open");
+  }
+}
+
+/** Opens a file, does something with it, and closes it. */
+export async function withFile<T>(
+  path: PathLike,
+  flags: Flags,
+  mode: number | string | null | undefined,
+  use: (fd: number) => Promise<T>,
+): Promise<T> {
+  const fd = await openFd(path, flags, mode);
+  let result: T;
+  try {
+    result = await use(fd);
+  } catch (error) {
+    // What went wrong first is what is told.
+    await Uring.shared.close(fd).catch(() => {});
+    throw error;
+  }
+  await Uring.shared.close(fd);
+  return result;
+}
+
+function optionsFor(signal: AbortSignal | undefined, large: boolean): OperationOptions | undefined {
+  if (signal === undefined) return large ? { async: true } : undefined;
+  return { signal, async: large };
+}
+
+/**
+ * Reads from where a file is until its end, whether its size is known or not (`/proc`, pipes). `finish` makes the result
+ * out of the bytes; those of a small file are `borrowed`: they are valid until it returns.
+ */
+export async function readAll<T>(
+  fd: number,
+  signal: AbortSignal | undefined,
+  finish: (bytes: Uint8Array<ArrayBuffer>, borrowed: boolean) => T,
+): Promise<T> {
+  const buffer = spare.pop() ?? new Uint8Array(FIRST);
+  const options = optionsFor(signal, false);
+  let length = 0;
+  let ended = false;
+  while (!ended && length < FIRST) {
+    // A short read is no end: files of /proc come in pieces.
+    const count = await Uring.shared.read(fd, length === 0 ? buffer : buffer.subarray(length), options);
+    length += count;
+    ended = count === 0;
+  }
+  const result = ended
+    ? finish(buffer.subarray(0, length), true)
+    : finish(await readRest(fd, buffer, signal), false);
+  // Not after a failure: then nobody can say for sure that the kernel has let go of it.
+  if (spare.length < SPARE) spare.push(buffer);
+  return result;
+}
+
+/** Goes on after the first read has filled its buffer, which is used for looking whether there is more, too. */
+async function readRest(
+  fd: number,
+  first: Uint8Array<ArrayBuffer>,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const about = await Uring.shared.statx("", {
+    dirfd: fd,
+    flags: AT_EMPTY_PATH,
+    mask: STATX_TYPE | STATX_SIZE,
+  });
+  let bytes = new Uint8Array(about.isFile() && about.size > FIRST ? about.size : 4 * FIRST);
+  bytes.set(first);
+  let length = FIRST;
+  for (;;) {
+    const full = length === bytes.length;
+    const target = full ? first : bytes.subarray(length, length + MOST);
+    const count = await Uring.shared.read(fd, target, optionsFor(signal, target.length >= LARGE));
+    if (count === 0) return full ? bytes : bytes.subarray(0, length);
+    if (full) {
+      const more = new Uint8Array(2 * length);
+      more.set(bytes);
+      more.set(first.subarray(0, count), length);
+      bytes = more;
+    }
+    length += count;
+  }
+}
+
+/** Writes all of `bytes`, from `position` on: −1 is where the file is. */
+export async function writeAll(
+  fd: number,
+  bytes: Uint8Array,
+  signal?: AbortSignal,
+  position: number = -1,
+): Promise<void> {
+  for (let written = 0; written < bytes.length;) {
+    const rest = written === 0 ? bytes : bytes.subarray(written);
+    const offset = position < 0 ? -1 : position + written;
+    const count = await Uring.shared.write(fd, rest, { ...optionsFor(signal, rest.length >= LARGE), offset });
+    if (count === 0) throw new UringError(EIO, "write", { hint: "nothing was written" });
+    written += count;
+  }
+}

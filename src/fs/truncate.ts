@@ -1,0 +1,21 @@
+/**
+ * `truncate`.
+ *
+ * @module
+ */
+import { Uring } from "../mod.ts";
+import type { PathLike } from "./arguments.ts";
+import { lengthOf } from "./file_handle.ts";
+import { writing } from "./limit.ts";
+import { withFile } from "./transfer.ts";
+
+/** Sets the length of a file in bytes (default 0): cuts it off, or adds zeros; Linux 6.9. */
+export async function truncate(path: PathLike, length: number | null = 0): Promise<void> {
+  const size = lengthOf(length);
+  await writing.enter();
+  try {
+    await withFile(path, "r+", null, (fd) => Uring.shared.ftruncate(fd, size));
+  } finally {
+    writing.leave();
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * `writeFile` and `appendFile`.
+ *
+ * @module
+ */
+import { Uring } from "../mod.ts";
+import { type Flags, type Mode, optionsOf, type PathLike, signalOf } from "./arguments.ts";
+import { checkEncoding, type Data, encode, type Encoding } from "./encoding.ts";
+import { throwIfAborted, unlessAborted } from "./errors.ts";
+import { FileHandle } from "./file_handle.ts";
+import { writing } from "./limit.ts";
+import { withFile, writeAll } from "./transfer.ts";
+
+/** Options of {@link writeFile} and {@link appendFile}. */
+export interface WriteFileOptions {
+  /** What text becomes; default `"utf8"`. */
+  encoding?: Encoding | null | undefined;
+  /** The permissions of a file that is created; default `0o666`, less the umask. */
+  mode?: Mode | undefined;
+  /** How to open it; default `"w"`, for {@link appendFile} `"a"`. */
+  flag?: Flags | undefined;
+  /** Ends the writing; what was written by then stays. The promise then rejects with an `AbortError`. */
+  signal?: AbortSignal | null | undefined;
+  /** Have it on its device before the promise resolves (`fsync`). */
+  flush?: boolean | undefined;
+}
+
+/**
+ * Writes a file, which is made or emptied first. To a `FileHandle`: from where it is.
+ *
+ * @throws UringError (rejects) with Node's `code`, `syscall` and `path`; `AbortError`.
+ *
+ * @example
+ * ```ts
+ * import { writeFile } from "uring/fs";
+ * await writeFile("/tmp/hello.txt", "hello\n", { flush: true });
+ * ```
+ */
+export async function writeFile(
+  path: PathLike | FileHandle,
+  data: Data,
+  options?: Encoding | WriteFileOptions | null,
+): Promise<void> {
+  if (path instanceof FileHandle) return await path.writeFile(data, options);
+  const { encoding, mode, flag = "w", signal, flush } = optionsOf<WriteFileOptions>(options);
+  checkEncoding(encoding);
+  const bytes = encode(data, encoding);
+  const abort = signalOf(signal);
+  throwIfAborted(abort);
+  await writing.enter();
+  try {
+    throwIfAborted(abort);
+    await withFile(path, flag, mode, async (fd) => {
+      await writeAll(fd, bytes, abort);
+      if (flush === true) await Uring.shared.fsync(fd);
+    });
+  } catch (error) {
+    throw unlessAborted(error, abort);
+  } finally {
+    writing.leave();
+  }
+}
+
+/**
+ * Adds to the end of a file, which is made if it is not there.
+ *
+ * @example
+ * ```ts
+ * import { appendFile } from "uring/fs";
+ * await appendFile("/tmp/log.txt", `${new Date().toISOString()} started\n`);
+ * ```
+ */
+export async function appendFile(
+  path: PathLike | FileHandle,
+  data: Data,
+  options?: Encoding | WriteFileOptions | null,
+): Promise<void> {
+  const { flag = "a", ...rest } = optionsOf<WriteFileOptions>(options);
+  await writeFile(path, data, { ...rest, flag });
+}
