@@ -101,6 +101,8 @@ export function compare(before: Snapshot, after: Snapshot): Leak[] {
   const leaks: Leak[] = [];
   // The runtimes duplicate their own sockets and pipes for each worker: the same inode as before is theirs.
   const known = new Set([...before.fds.values()].filter((what) => /^(socket|pipe):/.test(what)));
+  // So do they with the standard streams, when a worker or a child first uses them.
+  for (const fd of [0, 1, 2]) known.add(before.fds.get(fd) ?? "");
   let loops = 0;
   for (const [fd, what] of after.fds) {
     if (before.fds.get(fd) === what || known.has(what)) continue;
