@@ -19,7 +19,7 @@ import type { Cqe } from "../ring/cqe.ts";
 import type { Ring } from "../ring/ring.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import { Arena } from "./arena.ts";
-import { operationError } from "./failure.ts";
+import { operationError, wasCancelled } from "./failure.ts";
 import { type CompletionSink, type Extra, type Op, OpTable, type Resolve, STAGED } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
 import { Staging } from "./staging.ts";
@@ -44,7 +44,6 @@ const NOBODY = -1;
 const TIMEOUT_SIDE = 0x4000_0000;
 
 const ENOENT = -2;
-const EINTR = -4;
 const EAGAIN = -11;
 const EBUSY = -16;
 const EINVAL = -22;
@@ -500,7 +499,7 @@ export class Driver implements Sleeper {
       if (result >= 0) extra.undo?.(result);
       this.#forget(op, false, result);
       reject(resolve, reason);
-    } else if (extra.timedOut === true && (result === ECANCELED || result === EINTR)) {
+    } else if (extra.timedOut === true && wasCancelled(result)) {
       const { resolve } = op;
       const error = new UringError(ETIMEDOUT, op.name, {
         path: op.path,

@@ -39,7 +39,16 @@ const OPCODES: Readonly<Record<string, number>> = {
   cancel: abi.IORING_OP_ASYNC_CANCEL,
 };
 
+const EINTR = -4;
 const EINVAL = -22;
+const ECANCELED = -125;
+/** What an interrupted system call tells the kernel itself; `openat` in a worker thread lets it through. */
+const ERESTARTSYS = -512;
+
+/** Whether an operation ended with `res` because it was cancelled. */
+export function wasCancelled(res: number): boolean {
+  return res === ECANCELED || res === EINTR || res === ERESTARTSYS;
+}
 
 const probes = new WeakMap<Ring, Probe>();
 
@@ -55,7 +64,7 @@ export interface Failed {
 
 /** The error of an operation that ended with `res`. */
 export function operationError(ring: Ring, res: number, op: Failed): UringError {
-  return new UringError(res, op.name, {
+  return new UringError(res === ERESTARTSYS ? EINTR : res, op.name, {
     path: op.path,
     dest: op.dest,
     hint: res === EINVAL ? lackingHint(ring, op.name) : undefined,
