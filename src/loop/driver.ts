@@ -80,6 +80,8 @@ export class Driver implements Sleeper {
   inFlight = 0;
   /** How many times the ring was entered. */
   enters = 0;
+  /** Whether it was given up with work in flight: the kernel may go on writing into the memory that this work has. */
+  abandoned = false;
   /** For the waker. */
   waiting = false;
   /** For the waker. */
@@ -614,6 +616,7 @@ export class Driver implements Sleeper {
   /** The ring is unusable: nothing that is in flight will ever complete. */
   #die(error: UringError): void {
     this.#phase = "closed";
+    this.abandoned = true;
     for (const op of this.#ops) {
       if (!this.#table.isLive(op)) continue;
       const { resolve, sink } = op;

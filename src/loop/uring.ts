@@ -100,6 +100,9 @@ const ETIME = -62;
 
 let shared: Uring | undefined;
 
+// Pools of rings that were given up: the kernel may still write into them, so they are never unmapped.
+const abandonedPools: BufferPool[] = [];
+
 /**
  * An io_uring instance whose operations are promises. Everything asked for in one turn of the event loop goes to the
  * kernel in one system call; the process stays alive while something is in flight and costs nothing while it waits.
@@ -426,7 +429,8 @@ export class Uring extends Operations implements AsyncDisposable {
    */
   async disposeAsync(): Promise<void> {
     await this.driver.close();
-    for (const pool of this.#pools) pool.release();
+    if (this.driver.abandoned) abandonedPools.push(...this.#pools);
+    else for (const pool of this.#pools) pool.release();
   }
 
   /** The same as {@link Uring.disposeAsync}. */
