@@ -4,7 +4,7 @@
  * @module
  */
 import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, STATX_BTIME } from "../ffi/abi.ts";
-import { Uring } from "../mod.ts";
+import { Uring, UringError } from "../mod.ts";
 import { optionsOf, type PathLike, pathOf } from "./arguments.ts";
 import { named } from "./errors.ts";
 import { BigIntStats, Stats } from "./stats.ts";
@@ -50,7 +50,12 @@ export async function lstat(path: PathLike, options?: StatOptions): Promise<Stat
 
 /** What is known of an open file. @internal */
 export async function fstat(fd: number, options?: StatOptions): Promise<Stats | BigIntStats> {
-  return await statAt("fstat", "", { dirfd: fd, flags: AT_EMPTY_PATH }, options);
+  try {
+    return await statAt("fstat", "", { dirfd: fd, flags: AT_EMPTY_PATH }, options);
+  } catch (error) {
+    // The empty path is ours.
+    throw error instanceof UringError ? new UringError(error.errno, "fstat") : error;
+  }
 }
 
 async function statAt(
