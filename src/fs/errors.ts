@@ -27,7 +27,11 @@ export class AbortError extends Error {
   /** Always `"ABORT_ERR"`. */
   readonly code: string = "ABORT_ERR";
 
-  /** @param cause The signal's reason. */
+  /**
+   * The error of what a signal has ended.
+   *
+   * @param cause The signal's reason.
+   */
   constructor(cause: unknown) {
     super("The operation was aborted", { cause });
   }

@@ -15,6 +15,7 @@
  *
  * @module
  */
+export { type FlagString, UringError } from "../mod.ts";
 export { type Flags, type Mode, type PathLike } from "./arguments.ts";
 export { constants } from "./constants.ts";
 export { copyFile } from "./copy_file.ts";
@@ -34,6 +35,6 @@ export {
 export { rename, unlink } from "./names.ts";
 export { readFile, type ReadFileOptions } from "./read_file.ts";
 export { lstat, stat, type StatOptions } from "./stat.ts";
-export { BigIntStats, Stats, type StatsBase } from "./stats.ts";
+export { BigIntStats, Stats, type StatsBase, type StatsFields } from "./stats.ts";
 export { truncate } from "./truncate.ts";
 export { appendFile, writeFile, type WriteFileOptions } from "./write_file.ts";

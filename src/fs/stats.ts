@@ -6,36 +6,89 @@
 import type { Statx } from "../mod.ts";
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from "../ffi/abi.ts";
 
-/** What {@link Stats} and {@link BigIntStats} have in common. */
-export abstract class StatsBase<N extends number | bigint> {
+/** Nanoseconds in a millisecond. */
+const NANOSECONDS = 1_000_000n;
+
+/** The fields of {@link Stats} and {@link BigIntStats}, in Node's order. */
+export interface StatsFields<N extends number | bigint> {
   /** The device that the file is on. */
-  abstract readonly dev: N;
+  readonly dev: N;
   /** Type and permissions. */
-  abstract readonly mode: N;
+  readonly mode: N;
   /** The number of hard links. */
-  abstract readonly nlink: N;
+  readonly nlink: N;
   /** The owner. */
-  abstract readonly uid: N;
+  readonly uid: N;
   /** The group. */
-  abstract readonly gid: N;
+  readonly gid: N;
   /** The device that a special file is. */
-  abstract readonly rdev: N;
+  readonly rdev: N;
   /** The preferred size of a transfer in bytes. */
-  abstract readonly blksize: N;
+  readonly blksize: N;
   /** The inode number. */
-  abstract readonly ino: N;
+  readonly ino: N;
   /** The size in bytes. */
-  abstract readonly size: N;
+  readonly size: N;
   /** How many blocks of 512 bytes are allocated. */
-  abstract readonly blocks: N;
+  readonly blocks: N;
   /** When it was last read, in milliseconds since 1970. */
-  abstract readonly atimeMs: N;
+  readonly atimeMs: N;
   /** When its content last changed, in milliseconds since 1970. */
-  abstract readonly mtimeMs: N;
+  readonly mtimeMs: N;
   /** When its metadata last changed, in milliseconds since 1970. */
-  abstract readonly ctimeMs: N;
+  readonly ctimeMs: N;
   /** When it was made, in milliseconds since 1970; 0 where the file system does not know. */
-  abstract readonly birthtimeMs: N;
+  readonly birthtimeMs: N;
+}
+
+/** What {@link Stats} and {@link BigIntStats} have in common. */
+export abstract class StatsBase<N extends number | bigint> implements StatsFields<N> {
+  /** The device that the file is on. */
+  readonly dev: N;
+  /** Type and permissions. */
+  readonly mode: N;
+  /** The number of hard links. */
+  readonly nlink: N;
+  /** The owner. */
+  readonly uid: N;
+  /** The group. */
+  readonly gid: N;
+  /** The device that a special file is. */
+  readonly rdev: N;
+  /** The preferred size of a transfer in bytes. */
+  readonly blksize: N;
+  /** The inode number. */
+  readonly ino: N;
+  /** The size in bytes. */
+  readonly size: N;
+  /** How many blocks of 512 bytes are allocated. */
+  readonly blocks: N;
+  /** When it was last read, in milliseconds since 1970. */
+  readonly atimeMs: N;
+  /** When its content last changed, in milliseconds since 1970. */
+  readonly mtimeMs: N;
+  /** When its metadata last changed, in milliseconds since 1970. */
+  readonly ctimeMs: N;
+  /** When it was made, in milliseconds since 1970; 0 where the file system does not know. */
+  readonly birthtimeMs: N;
+
+  /** @internal */
+  protected constructor(fields: StatsFields<N>) {
+    this.dev = fields.dev;
+    this.mode = fields.mode;
+    this.nlink = fields.nlink;
+    this.uid = fields.uid;
+    this.gid = fields.gid;
+    this.rdev = fields.rdev;
+    this.blksize = fields.blksize;
+    this.ino = fields.ino;
+    this.size = fields.size;
+    this.blocks = fields.blocks;
+    this.atimeMs = fields.atimeMs;
+    this.mtimeMs = fields.mtimeMs;
+    this.ctimeMs = fields.ctimeMs;
+    this.birthtimeMs = fields.birthtimeMs;
+  }
 
   /** When it was last read. */
   get atime(): Date {
@@ -89,87 +142,60 @@ export abstract class StatsBase<N extends number | bigint> {
 
 /** What is known of a file, in numbers: Node's `Stats`, field by field, without loading `node:fs` for it. */
 export class Stats extends StatsBase<number> {
-  override readonly dev: number;
-  override readonly mode: number;
-  override readonly nlink: number;
-  override readonly uid: number;
-  override readonly gid: number;
-  override readonly rdev: number;
-  override readonly blksize: number;
-  override readonly ino: number;
-  override readonly size: number;
-  override readonly blocks: number;
-  override readonly atimeMs: number;
-  override readonly mtimeMs: number;
-  override readonly ctimeMs: number;
-  override readonly birthtimeMs: number;
-
-  /** @param about What the kernel said. */
+  /** @internal */
   constructor(about: Statx) {
-    super();
-    this.dev = deviceNumber(about.dev);
-    this.mode = about.mode;
-    this.nlink = about.nlink;
-    this.uid = about.uid;
-    this.gid = about.gid;
-    this.rdev = deviceNumber(about.rdev);
-    this.blksize = about.blksize;
-    this.ino = Number(about.ino);
-    this.size = about.size;
-    this.blocks = about.blocks;
-    this.atimeMs = about.atimeMs;
-    this.mtimeMs = about.mtimeMs;
-    this.ctimeMs = about.ctimeMs;
-    this.birthtimeMs = about.birthtimeMs;
+    super({
+      dev: deviceNumber(about.dev),
+      mode: about.mode,
+      nlink: about.nlink,
+      uid: about.uid,
+      gid: about.gid,
+      rdev: deviceNumber(about.rdev),
+      blksize: about.blksize,
+      ino: Number(about.ino),
+      size: about.size,
+      blocks: about.blocks,
+      atimeMs: about.atimeMs,
+      mtimeMs: about.mtimeMs,
+      ctimeMs: about.ctimeMs,
+      birthtimeMs: about.birthtimeMs,
+    });
   }
 }
 
 /** What is known of a file, in bigints and with times in nanoseconds, too: Node's `BigIntStats`. */
 export class BigIntStats extends StatsBase<bigint> {
-  override readonly dev: bigint;
-  override readonly mode: bigint;
-  override readonly nlink: bigint;
-  override readonly uid: bigint;
-  override readonly gid: bigint;
-  override readonly rdev: bigint;
-  override readonly blksize: bigint;
-  override readonly ino: bigint;
-  override readonly size: bigint;
-  override readonly blocks: bigint;
-  override readonly atimeMs: bigint;
-  override readonly mtimeMs: bigint;
-  override readonly ctimeMs: bigint;
-  override readonly birthtimeMs: bigint;
-  /** {@link BigIntStats.atimeMs} in nanoseconds. */
+  /** {@link StatsBase.atimeMs} in nanoseconds. */
   readonly atimeNs: bigint;
-  /** {@link BigIntStats.mtimeMs} in nanoseconds. */
+  /** {@link StatsBase.mtimeMs} in nanoseconds. */
   readonly mtimeNs: bigint;
-  /** {@link BigIntStats.ctimeMs} in nanoseconds. */
+  /** {@link StatsBase.ctimeMs} in nanoseconds. */
   readonly ctimeNs: bigint;
-  /** {@link BigIntStats.birthtimeMs} in nanoseconds. */
+  /** {@link StatsBase.birthtimeMs} in nanoseconds. */
   readonly birthtimeNs: bigint;
 
-  /** @param about What the kernel said. */
+  /** @internal */
   constructor(about: Statx) {
-    super();
-    this.dev = BigInt(deviceNumber(about.dev));
-    this.mode = BigInt(about.mode);
-    this.nlink = BigInt(about.nlink);
-    this.uid = BigInt(about.uid);
-    this.gid = BigInt(about.gid);
-    this.rdev = BigInt(deviceNumber(about.rdev));
-    this.blksize = BigInt(about.blksize);
-    this.ino = about.ino;
-    this.size = BigInt(about.size);
-    this.blocks = BigInt(about.blocks);
+    super({
+      dev: BigInt(deviceNumber(about.dev)),
+      mode: BigInt(about.mode),
+      nlink: BigInt(about.nlink),
+      uid: BigInt(about.uid),
+      gid: BigInt(about.gid),
+      rdev: BigInt(deviceNumber(about.rdev)),
+      blksize: BigInt(about.blksize),
+      ino: about.ino,
+      size: BigInt(about.size),
+      blocks: BigInt(about.blocks),
+      atimeMs: about.atimeNs / NANOSECONDS,
+      mtimeMs: about.mtimeNs / NANOSECONDS,
+      ctimeMs: about.ctimeNs / NANOSECONDS,
+      birthtimeMs: about.birthtimeNs / NANOSECONDS,
+    });
     this.atimeNs = about.atimeNs;
     this.mtimeNs = about.mtimeNs;
     this.ctimeNs = about.ctimeNs;
     this.birthtimeNs = about.birthtimeNs;
-    this.atimeMs = this.atimeNs / 1_000_000n;
-    this.mtimeMs = this.mtimeNs / 1_000_000n;
-    this.ctimeMs = this.ctimeNs / 1_000_000n;
-    this.birthtimeMs = this.birthtimeNs / 1_000_000n;
   }
 }
 

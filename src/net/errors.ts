@@ -16,6 +16,8 @@ export class AddressError extends UringError {
   declare readonly port?: number;
 
   /**
+   * The error of an attempt at an address.
+   *
    * @param error What failed.
    * @param where The address.
    */

@@ -10,6 +10,7 @@
  *
  * @module
  */
+export { type InetAddress, type SocketAddress, type UnixAddress, UringError } from "../mod.ts";
 export { type Endpoint } from "./address.ts";
 export { Conn } from "./conn.ts";
 export { connect, type ConnectOptions } from "./connect.ts";
