@@ -5,7 +5,8 @@ import process from "node:process";
 import { test } from "../support/gate.ts";
 import { checkLeaks, snapshot } from "../support/leaks.ts";
 import { collect, FLAGS, makeUring, sleep, until, within } from "../support/loop.ts";
-import { Random, RandomRun } from "../support/random_run.ts";
+import { Random } from "../support/random.ts";
+import { RandomRun } from "../support/random_run.ts";
 
 checkLeaks();
 

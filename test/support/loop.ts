@@ -107,7 +107,6 @@ export async function within<T>(promise: Promise<T>, what: string | (() => strin
 export async function until(
   condition: () => boolean,
   what: string,
-  patience: number = PATIENCE,
 ): Promise<void> {
   const end = performance.now() + PATIENCE;
   while (!condition()) {
