@@ -11,7 +11,6 @@ import {
   IORING_SETUP_TASKRUN_FLAG,
   IOSQE_ASYNC,
   IOSQE_IO_DRAIN,
-  IOSQE_IO_HARDLINK,
   IOSQE_IO_LINK,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
@@ -19,9 +18,11 @@ import type { Cqe } from "../ring/cqe.ts";
 import type { Ring } from "../ring/ring.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import { Arena } from "./arena.ts";
-import { operationError, wasCancelled } from "./failure.ts";
-import { type CompletionSink, type Extra, type Op, OpTable, type Resolve, STAGED } from "./op.ts";
+import { Canceller, NOBODY, replaceByNop, SWEEP_FIRST, SWEEP_MOST } from "./canceller.ts";
+import { wasCancelled } from "./failure.ts";
+import { type CompletionSink, type Op, OpTable, STAGED } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
+import { reject, settle } from "./settle.ts";
 import { Staging } from "./staging.ts";
 import { type Sleeper, waker } from "./waker.ts";
 
@@ -31,22 +32,29 @@ const INLINE_FLUSHES = 64;
 /** How many calls a flush makes for deferred work that has become ready meanwhile. */
 const DEFERRED_CALLS = 8;
 
+/** The operations that the kernel hands to a worker thread. */
+const BLOCKING: ReadonlySet<string> = new Set([
+  "openat",
+  "statx",
+  "fallocate",
+  "fsync",
+  "fdatasync",
+  "ftruncate",
+  "unlinkat",
+  "renameat",
+  "mkdirat",
+  "shutdown",
+]);
+
 /** How long closing waits for the next of the operations that were cancelled to end, in milliseconds. */
 const CLOSE_LIMIT = 10_000;
 
-/** How long until what was cancelled and has not ended is cancelled anew: from, and up to, milliseconds. */
-const SWEEP_FIRST = 1;
-const SWEEP_MOST = 100;
-
-/** `user_data`'s low half for requests that nobody waits for: cancellations, whose high half is their target's slot. */
-const NOBODY = -1;
 /** Set in `user_data`'s high half for the timeout linked to an operation. */
 const TIMEOUT_SIDE = 0x4000_0000;
 
 const ENOENT = -2;
 const EAGAIN = -11;
 const EBUSY = -16;
-const EINVAL = -22;
 const ETIMEDOUT = 110;
 const EALREADY = -114;
 const ECANCELED = -125;
@@ -60,12 +68,6 @@ const executor = (resolve: (value: never) => void): void => {
   executing.resolve = resolve;
 };
 
-/** Rejects a promise whose `resolve` alone was kept. */
-function reject(resolve: Resolve | null, reason: unknown): void {
-  resolve?.(Promise.reject(reason) as never);
-}
-
-/** What is decided when the ring itself has failed. */
 type Phase = "open" | "closing" | "closed";
 
 /** Drives one ring. */
@@ -90,6 +92,7 @@ export class Driver implements Sleeper {
   readonly #table = new OpTable();
   readonly #ops: Op[] = this.#table.ops;
   readonly #staging: Staging;
+  readonly #canceller: Canceller;
   readonly #deferred: boolean;
   readonly #blindlyDeferred: boolean;
   #phase: Phase = "open";
@@ -97,7 +100,6 @@ export class Driver implements Sleeper {
   #batch = 1;
   #streak = 0;
   #reaping = false;
-  #usesDrain = false;
   #hasChains = false;
   #drained: (() => void) | null = null;
   #closing: Promise<void> | null = null;
@@ -111,10 +113,21 @@ export class Driver implements Sleeper {
     this.#deferred = (ring.flags & IORING_SETUP_DEFER_TASKRUN) !== 0;
     this.#blindlyDeferred = this.#deferred && (ring.flags & IORING_SETUP_TASKRUN_FLAG) === 0;
     this.#staging = new Staging(ring, this.#ops);
+    this.#canceller = new Canceller(this, this.#table);
     const stable = (ring.features & IORING_FEAT_SUBMIT_STABLE) !== 0 &&
       (ring.flags & IORING_SETUP_SQPOLL) === 0;
     this.arena = new Arena(stable);
     waker.join();
+  }
+
+  /** Whether nothing will be submitted any more. */
+  get gone(): boolean {
+    return this.#phase === "closed";
+  }
+
+  /** Has an operation cancelled; its own completion tells how that went. */
+  cancelOp(op: Op): void {
+    this.#canceller.cancel(op);
   }
 
   /** Whether new work is refused. */
@@ -190,14 +203,14 @@ export class Driver implements Sleeper {
       if (options.timeout !== undefined) {
         sqes.push(this.#linkTimeout(op, options.timeout, this.#staging.loose()));
       }
-      if (options.signal !== undefined) this.#listen(op, options.signal);
+      if (options.signal !== undefined) this.#canceller.listen(op, options.signal);
     }
     return promise;
   }
 
   /** Submits the entries of a chain one after the other, in the same system call. */
   submitChain(sqes: Sqe[]): void {
-    if ((sqes[0]!.flags & IOSQE_IO_DRAIN) !== 0) this.#usesDrain = true;
+    if ((sqes[0]!.flags & IOSQE_IO_DRAIN) !== 0) this.#canceller.usesDrain = true;
     this.#hasChains = true;
     this.#staging.addGroup(sqes, this.#batch);
     this.#schedule();
@@ -231,13 +244,13 @@ export class Driver implements Sleeper {
   #apply(op: Op, options: OperationOptions): void {
     this.#applyFlags(op, options);
     if (options.timeout !== undefined) this.#applyTimeout(op, options.timeout);
-    if (options.signal !== undefined) this.#listen(op, options.signal);
+    if (options.signal !== undefined) this.#canceller.listen(op, options.signal);
   }
 
   #applyFlags(op: Op, options: OperationOptions): void {
     if (options.drain === true) {
       op.sqe!.flags |= IOSQE_IO_DRAIN;
-      this.#usesDrain = true;
+      this.#canceller.usesDrain = true;
     }
     if (options.async === true) op.sqe!.flags |= IOSQE_ASYNC;
   }
@@ -253,7 +266,7 @@ export class Driver implements Sleeper {
     // The ring ends right behind the operation: leave a no-op there and stage the pair.
     const staged = this.#staging.add();
     staged.copyFrom(op.sqe!);
-    this.#replaceByNop(op.sqe!, NOBODY, 0);
+    replaceByNop(op.sqe!, NOBODY, 0);
     this.inFlight++;
     op.sqe = staged;
     op.batch = STAGED;
@@ -268,105 +281,23 @@ export class Driver implements Sleeper {
     const extra = op.extra ??= {};
     extra.timeout = timeout;
     if (span.owner !== null) op.pins = [op.pins, span.owner];
+    if (BLOCKING.has(op.name) || (op.sqe!.flags & IOSQE_ASYNC) !== 0) this.#canceller.limit(op, timeout);
     op.pending++;
     this.inFlight++;
     return sqe;
   }
 
-  #replaceByNop(sqe: Sqe, slot: number, generation: number): void {
-    sqe.clear();
-    sqe.prepNop();
-    sqe.setUserData(slot, generation);
-  }
-
-  #listen(op: Op, signal: AbortSignal): void {
-    const extra = op.extra ??= {};
-    extra.signal = signal;
-    extra.onAbort = () => this.#abort(op, signal.reason);
-    if (signal.aborted) this.#abort(op, signal.reason);
-    else signal.addEventListener("abort", extra.onAbort, { once: true });
-  }
-
-  #abort(op: Op, reason: unknown): void {
-    const extra = op.extra ??= {};
-    if (extra.aborted !== undefined) return;
-    extra.aborted = { reason };
-    if (!this.#isUnsubmitted(op)) {
-      this.cancelOp(op);
-      return;
-    }
-    // The kernel has not seen it: let it do nothing instead, or fail where something is linked to it.
-    extra.undo = undefined;
-    if (extra.chained === true || extra.timeout !== undefined) this.#replaceByFailure(op);
-    else this.#replaceByNop(op.sqe!, op.slot, op.generation);
-  }
-
-  /** Has an entry fail at once, with EBADF, which ends its chain as its cancellation would. */
-  #replaceByFailure(op: Op): void {
-    const sqe = op.sqe!;
-    const links = sqe.flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK | IOSQE_IO_DRAIN);
-    sqe.clear();
-    sqe.prepRead(-1, 0, 0, 0);
-    sqe.flags = links;
-    sqe.setUserData(op.slot, op.generation);
-  }
-
-  #isUnsubmitted(op: Op): boolean {
+  /** Whether the kernel has not seen an operation yet. */
+  isUnsubmitted(op: Op): boolean {
     return op.batch === STAGED || op.batch === this.#batch;
   }
 
-  /** Asks the kernel to cancel an operation; its own completion tells how that went. */
-  cancelOp(op: Op): void {
-    const extra = op.extra ??= {};
-    extra.cancelled ??= "once";
-    this.#sendCancel(op);
-    // A cancellation that is made at once has no completion that would tell whether it was heard.
-    if (this.#usesDrain) this.#cancelMissed(op.slot);
-  }
-
-  /**
-   * The kernel did not find an operation that was to be cancelled, or could not end it: a step of a chain whose turn has
-   * not come, what a drain holds back, what a worker thread is just handing over. It is asked again until it has ended.
-   */
-  #cancelMissed(slot: number): void {
-    const op = this.#ops[slot];
-    if (op?.extra?.cancelled !== "once" || !this.#table.isLive(op)) return;
-    op.extra.cancelled = "again";
-    this.#cancelAgain(op, op.generation, SWEEP_FIRST);
-  }
-
-  #cancelAgain(op: Op, generation: number, delay: number): void {
-    setTimeout(() => {
-      if (this.#phase === "closed" || op.generation !== generation || !this.#table.isLive(op)) return;
-      this.#sendCancel(op);
-      this.#cancelAgain(op, generation, Math.min(2 * delay, SWEEP_MOST));
-    }, delay);
-  }
-
-  #sendCancel(op: Op): void {
-    const target = (BigInt(op.generation) << 32n) | BigInt(op.slot);
-    if (this.#usesDrain && this.#cancelNow(target)) return;
-    const sqe = this.#entry();
-    sqe.prepCancel64(target, 0);
-    sqe.setUserData(NOBODY, op.slot);
+  /** An entry for a request that nobody waits for. */
+  request(): Sqe {
+    const sqe = (this.#staging.length === 0 ? this.ring.getSqe() : null) ?? this.#staging.add();
     this.inFlight++;
     this.#schedule();
-  }
-
-  /** Cancels at once: a drain would hold back a request to cancel, too, until what it is to cancel has ended. */
-  #cancelNow(target: bigint): boolean {
-    try {
-      this.ring.registerSyncCancel({ userData: target, timeout: { sec: 0, nsec: 0 } });
-    } catch (error) {
-      if (!(error instanceof UringError)) throw error;
-      // Before Linux 6.0 there is only the other way.
-      if (error.errno === EINVAL) return false;
-    }
-    return true;
-  }
-
-  #entry(): Sqe {
-    return (this.#staging.length === 0 ? this.ring.getSqe() : null) ?? this.#staging.add();
+    return sqe;
   }
 
   /** Submits everything that waits, in as few system calls as the ring's size allows, and takes what completed. */
@@ -471,7 +402,7 @@ export class Driver implements Sleeper {
     const more = (flags & IORING_CQE_F_MORE) !== 0;
     if (!more) this.inFlight--;
     if (slot === NOBODY) {
-      if (cqe.res === ENOENT || cqe.res === EALREADY) this.#cancelMissed(cqe.userDataHigh);
+      if (cqe.res === ENOENT || cqe.res === EALREADY) this.#canceller.missed(cqe.userDataHigh);
       return;
     }
     const op = this.#ops[slot];
@@ -481,17 +412,17 @@ export class Driver implements Sleeper {
       const sink = op.sink;
       if (!more) this.#table.release(op);
       sink.complete(cqe.res, flags, more);
-    } else if (op.extra === null) this.#settle(op, cqe.res);
+    } else if (op.extra === null) settle(this.ring, this.#table, op, cqe.res);
     else this.#completeExtra(op, cqe.res, (generation & TIMEOUT_SIDE) !== 0);
   }
 
   #completeExtra(op: Op, res: number, timeoutSide: boolean): void {
     const extra = op.extra!;
-    if (timeoutSide) extra.timedOut = res !== ECANCELED;
+    if (timeoutSide) extra.timedOut ||= res !== ECANCELED;
     else extra.result = res;
     if (--op.pending > 0) {
       // The time was over, but the kernel missed the operation.
-      if (timeoutSide && res !== ECANCELED && res !== ETIME) this.cancelOp(op);
+      if (timeoutSide && res !== ECANCELED && res !== ETIME) this.#canceller.cancel(op);
       return;
     }
     const result = extra.result!;
@@ -511,54 +442,18 @@ export class Driver implements Sleeper {
       this.#forget(op, false, result);
       reject(resolve, error);
     } else {
-      this.#stopListening(extra);
+      this.#canceller.release(extra);
       op.extra = null;
-      const ok = this.#settle(op, result);
+      const ok = settle(this.ring, this.#table, op, result);
       extra.settled?.(ok, result);
     }
   }
 
-  /** Settles a promise by the result of its operation. */
-  #settle(op: Op, res: number): boolean {
-    const { resolve, view, finish } = op;
-    if (view !== null && view.byteLength === 0 && (view.buffer as ArrayBuffer).detached) {
-      this.#table.release(op);
-      reject(resolve, new TypeError(`The buffer was detached while the kernel was working on it`));
-      return false;
-    }
-    if (res < 0 && (finish === null || !acceptsError(finish))) {
-      const error = operationError(this.ring, res, op);
-      this.#table.release(op);
-      reject(resolve, error);
-      return false;
-    }
-    if (finish === null) {
-      this.#table.release(op);
-      resolve!(res as never);
-      return true;
-    }
-    let value: unknown;
-    try {
-      value = finish(res, op);
-    } catch (error) {
-      this.#table.release(op);
-      reject(resolve, error);
-      return false;
-    }
-    this.#table.release(op);
-    resolve!(value as never);
-    return true;
-  }
-
   #forget(op: Op, ok: boolean, res: number): void {
     const extra = op.extra;
-    if (extra !== null) this.#stopListening(extra);
+    if (extra !== null) this.#canceller.release(extra);
     this.#table.release(op);
     extra?.settled?.(ok, res);
-  }
-
-  #stopListening(extra: Extra): void {
-    if (extra.onAbort !== undefined) extra.signal!.removeEventListener("abort", extra.onAbort);
   }
 
   /**
@@ -597,9 +492,9 @@ export class Driver implements Sleeper {
     // The table may grow while it is walked: cancellations have no slot of their own, but finished work may start more.
     for (const op of [...this.#ops]) {
       if (!this.#table.isLive(op)) continue;
-      if (op.sink === null && op.extra?.aborted === undefined && this.#isUnsubmitted(op)) {
-        this.#abort(op, reason);
-      } else this.#sendCancel(op);
+      if (op.sink === null && op.extra?.aborted === undefined && this.isUnsubmitted(op)) {
+        this.#canceller.abort(op, reason);
+      } else this.#canceller.send(op);
     }
   }
 
@@ -634,15 +529,3 @@ export class Driver implements Sleeper {
 
 /** Memory of operations that could not be ended, kept because the kernel may still use it. */
 const leaked = new Set<unknown>();
-
-const errorFinishers = new WeakSet<object>();
-
-/** Marks a {@link Finish} that wants negative results too. */
-export function takesErrors<F extends object>(finish: F): F {
-  errorFinishers.add(finish);
-  return finish;
-}
-
-function acceptsError(finish: object): boolean {
-  return errorFinishers.has(finish);
-}

@@ -138,7 +138,9 @@ export interface Extra {
   timeout?: number | undefined;
   /** The main completion's result, kept until the linked timeout's has come too. */
   result?: number | undefined;
-  /** Whether the linked timeout fired. */
+  /** Keeps the time limit where the kernel may not. */
+  timer?: ReturnType<typeof setTimeout> | undefined;
+  /** Whether the time limit is over. */
   timedOut?: boolean | undefined;
   /** Undoes an operation that succeeded after it had been aborted (closes the descriptor it made). */
   undo?: ((res: number) => void) | undefined;

@@ -11,7 +11,7 @@ import {
   IORING_TIMEOUT_ETIME_SUCCESS,
 } from "../ffi/abi.ts";
 import type { Fd } from "./direct.ts";
-import { takesErrors } from "./driver.ts";
+import { takesErrors } from "./settle.ts";
 import { NetOperations } from "./net_ops.ts";
 import { checkTimeout, checkU32, type OperationOptions } from "./options.ts";
 import { UringError } from "../ffi/errors.ts";

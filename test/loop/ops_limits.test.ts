@@ -1,7 +1,9 @@
 /** The `timeout` option: the error's shape, what ends in time, and the last entry of a ring. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { IORING_OP_BIND, POLLIN } from "../../src/ffi/abi.ts";
 import { UringError } from "../../src/mod.ts";
+import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { makeUring, SocketPair, within } from "../support/loop.ts";
@@ -50,6 +52,17 @@ test("every kind of waiting can be limited", { skip: missingOp(IORING_OP_BIND) }
   errors.forEach(({ code, syscall }, i) => assert.deepEqual([code, syscall], ["ETIMEDOUT", waiting[i]![0]]));
   assert.equal(uring.stats.inFlight, 0);
   await uring.close(server.fd);
+});
+
+// The kernel does not start a linked timeout for what blocks in one of its worker threads.
+test("an open that blocks in a worker thread can be limited", async () => {
+  await using uring = makeUring();
+  using dir = new TempDir();
+  const path = dir.of("fifo");
+  assert.equal(spawnSync("mkfifo", [path]).status, 0);
+  const error = await failure(uring.openat(path, { flags: "w", async: true, timeout: 20 }));
+  assert.deepEqual([error.code, error.syscall, error.path], ["ETIMEDOUT", "openat", path]);
+  assert.equal(uring.stats.inFlight, 0);
 });
 
 test("what ends in time is as it is without a limit", async () => {

@@ -1,0 +1,43 @@
+/**
+ * Settling promises.
+ *
+ * @module
+ */
+import type { Ring } from "../ring/ring.ts";
+import { operationError } from "./failure.ts";
+import type { Op, OpTable, Resolve } from "./op.ts";
+
+/** Rejects a promise whose `resolve` alone was kept. */
+export function reject(resolve: Resolve | null, reason: unknown): void {
+  resolve?.(Promise.reject(reason) as never);
+}
+
+/** Settles an operation's promise by its result, and gives its slot back. Whether it was fulfilled. */
+export function settle(ring: Ring, table: OpTable, op: Op, res: number): boolean {
+  const { resolve, view, finish } = op;
+  let failure: { reason: unknown } | null = null;
+  let value: unknown = res;
+  if (view !== null && view.byteLength === 0 && (view.buffer as ArrayBuffer).detached) {
+    failure = { reason: new TypeError("The buffer was detached while the kernel was working on it") };
+  } else if (res < 0 && (finish === null || !errorFinishers.has(finish))) {
+    failure = { reason: operationError(ring, res, op) };
+  } else if (finish !== null) {
+    try {
+      value = finish(res, op);
+    } catch (reason) {
+      failure = { reason };
+    }
+  }
+  table.release(op);
+  if (failure === null) resolve!(value as never);
+  else reject(resolve, failure.reason);
+  return failure === null;
+}
+
+const errorFinishers = new WeakSet<object>();
+
+/** Marks a {@link Finish} that wants negative results too. */
+export function takesErrors<F extends object>(finish: F): F {
+  errorFinishers.add(finish);
+  return finish;
+}
