@@ -281,7 +281,8 @@ export class Driver implements Sleeper {
     const extra = op.extra ??= {};
     extra.timeout = timeout;
     if (span.owner !== null) op.pins = [op.pins, span.owner];
-    if (BLOCKING.has(op.name) || (op.sqe!.flags & IOSQE_ASYNC) !== 0) this.#canceller.limit(op, timeout);
+    const blocks = BLOCKING.has(op.name) || (op.sqe!.flags & IOSQE_ASYNC) !== 0;
+    if (blocks && extra.chained !== true) this.#canceller.limit(op, timeout);
     op.pending++;
     this.inFlight++;
     return sqe;

@@ -12,7 +12,10 @@ export interface OperationOptions {
    * then it may still write into the buffer. What had been transferred by then is not told.
    */
   signal?: AbortSignal;
-  /** Milliseconds after which the operation is cancelled; the promise then rejects with `ETIMEDOUT`. */
+  /**
+   * Milliseconds after which the operation is cancelled; the promise then rejects with `ETIMEDOUT`. For a step of a chain,
+   * and behind a drain, they count from when its turn comes.
+   */
   timeout?: number;
   /** Start only when all operations submitted before have ended, and hold later ones back until this one has. */
   drain?: boolean;
