@@ -1,10 +1,11 @@
 /**
- * Waits with one operation pending, and does nothing else. Usage: idle.ts timer|read|timeout|poll
- * `timer` is the runtime's own `setTimeout`: what waiting costs without the library. The others wait for standard
- * input, on which nothing ever comes, or for a time-out.
+ * Waits with one operation pending, and does nothing else. Usage: idle.ts timer|socket|read|timeout|poll
+ * `timer` is the runtime's own `setTimeout` and `socket` a connection of its own: what waiting costs without the library.
+ * The others wait for standard input, on which nothing ever comes, or for a time-out.
  */
 
 import { writeSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
 import process from "node:process";
 import type { Uring } from "../../src/mod.ts";
 
@@ -32,10 +33,18 @@ async function wait(what: string): Promise<void> {
   throw new Error("it was not to complete");
 }
 
+function holdSocket(): void {
+  const server = createServer(() => {});
+  server.listen(0, "127.0.0.1", () => {
+    connect((server.address() as AddressInfo).port, "127.0.0.1", () => writeSync(1, "waiting\n"));
+  });
+}
+
 const what = process.argv[2] ?? "";
 if (what === "timer") {
   setTimeout(() => {}, LONG_MS);
   writeSync(1, "waiting\n");
-} else {
+} else if (what === "socket") holdSocket();
+else {
   await wait(what);
 }
