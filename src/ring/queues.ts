@@ -300,7 +300,10 @@ export class RingQueues {
     return this.cqReady() === 0 ? null : this.#cqes[this.#cqHead & this.#cqMask]!;
   }
 
-  /** Puts up to `cqes.length` completions into `cqes`, oldest first, and returns how many: `io_uring_peek_batch_cqe`. */
+  /**
+   * Puts up to `cqes.length` completions into `cqes`, oldest first, and returns how many: `io_uring_peek_batch_cqe`. On a
+   * mixed ring the fillers (`IORING_CQE_F_SKIP`) are among them.
+   */
   peekBatchCqe(cqes: (Cqe | undefined)[]): number {
     this.assertOpen();
     if (this.cqReady() === 0 && this.cqNeedsEnter()) this.getEvents();
@@ -351,6 +354,8 @@ export class RingQueues {
   /**
    * Visits every completion that is there, oldest first, advances past those visited, and returns how many they were:
    * `io_uring_for_each_cqe` and `io_uring_cq_advance`. When `visit` throws, the one it threw at counts as visited.
+   *
+   * All visits get the same object, which moves along: read it, do not keep it, and do not call this from within `visit`.
    */
   forEachCqe(visit: (cqe: Cqe) => void): number {
     const first = this.#cqHead;
