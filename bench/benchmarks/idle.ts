@@ -13,8 +13,8 @@ const SETTLE_MS = 2000;
 const WATCH_MS = 5000;
 const MAX_CPU_PERCENT = 0.5;
 /**
- * Wake-ups a second, of the JavaScript thread and beyond those of the runtime alone, that still count as none: the runtimes
- * wake up now and then by themselves (Bun more often as soon as it has a socket), and not always equally often.
+ * Wake-ups a second, of the JavaScript thread and beyond those of the runtime's own `setTimeout`, that still count as
+ * none: the runtimes wake up now and then by themselves, and not always equally often.
  */
 const MAX_WAKEUPS_PER_SECOND = 1;
 
@@ -100,8 +100,9 @@ function verdicts(waited: readonly Waited[]): Verdict[] {
   const alone = (wait: string): boolean => wait === "timer" || wait === "socket";
   return measured.filter(({ wait }) => !alone(wait)).flatMap((one) => {
     const what = `idle: ${RUNTIME_NAMES[one.runtime]}, ${WAITS[one.wait]}`;
-    const own = measured.filter(({ runtime, wait }) => runtime === one.runtime && alone(wait));
-    const extra = one.mainWakeupsPerSecond - Math.max(0, ...own.map((wait) => wait.mainWakeupsPerSecond));
+    // Beside the timer and not the connection: that the waker holds a socket is the library's choice.
+    const own = measured.find(({ runtime, wait }) => runtime === one.runtime && wait === "timer");
+    const extra = one.mainWakeupsPerSecond - (own?.mainWakeupsPerSecond ?? 0);
     return [
       {
         what: `${what}, CPU`,
@@ -110,7 +111,7 @@ function verdicts(waited: readonly Waited[]): Verdict[] {
         met: one.cpuPercent <= MAX_CPU_PERCENT,
       },
       {
-        what: `${what}, wake-ups of the JavaScript thread beyond the runtime's own`,
+        what: `${what}, wake-ups of the JavaScript thread beyond those with setTimeout`,
         target: "0/s",
         measured: `${number(extra)}/s`,
         met: extra <= MAX_WAKEUPS_PER_SECOND,

@@ -93,7 +93,6 @@ export class Driver implements Sleeper {
   readonly #ops: Op[] = this.#table.ops;
   readonly #staging: Staging;
   readonly #canceller: Canceller;
-  readonly #deferred: boolean;
   readonly #blindlyDeferred: boolean;
   #phase: Phase = "open";
   #scheduled = false;
@@ -110,8 +109,8 @@ export class Driver implements Sleeper {
   /** @param ring An enabled ring that nothing else uses. */
   constructor(ring: Ring) {
     this.ring = ring;
-    this.#deferred = (ring.flags & IORING_SETUP_DEFER_TASKRUN) !== 0;
-    this.#blindlyDeferred = this.#deferred && (ring.flags & IORING_SETUP_TASKRUN_FLAG) === 0;
+    this.#blindlyDeferred = (ring.flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG)) ===
+      IORING_SETUP_DEFER_TASKRUN;
     this.#staging = new Staging(ring, this.#ops);
     this.#canceller = new Canceller(this, this.#table);
     const stable = (ring.features & IORING_FEAT_SUBMIT_STABLE) !== 0 &&
