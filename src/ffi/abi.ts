@@ -214,6 +214,8 @@ export const SOCKET_URING_OP_GETSOCKNAME = 5;
 // message, nop, command and other operation flags
 export const IORING_RW_ATTR_FLAG_PI = 1;
 export const IORING_FILE_INDEX_ALLOC = 4294967295;
+export const BLOCK_URING_CMD_DISCARD = 4608;
+export const BLOCK_URING_CMD_ZONE_RESET_ALL = 4609;
 export const IORING_URING_CMD_FIXED = 1;
 export const IORING_URING_CMD_MASK = 1;
 export const SPLICE_F_FD_IN_FIXED = 2147483648;

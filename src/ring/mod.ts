@@ -24,5 +24,8 @@ export { Ring } from "./ring.ts";
 export { type RingOptions } from "./setup.ts";
 export { Sqe } from "./sqe.ts";
 export { SqeBase, type U64 } from "./sqe_base.ts";
+export { SqeCmd } from "./sqe_cmd.ts";
 export { SqeFiles } from "./sqe_files.ts";
 export { SqeNet } from "./sqe_net.ts";
+export { SqePaths } from "./sqe_paths.ts";
+export { SqePipes } from "./sqe_pipes.ts";

@@ -275,17 +275,62 @@ export class SqeBase {
     this.#words[this.#at + FILE_INDEX] = slot === 0xffff_ffff ? -1 : slot + 1;
   }
 
-  /** Sets `off`, raw. */
-  protected setOff(value: U64): void {
+  /** `off`, unsigned and rounded beyond 2⁵³; the same bytes as `addr2` and `cmd_op`. */
+  get off(): number {
+    return join32(this.#words[this.#at + OFF]!, this.#words[this.#at + OFF + 1]!);
+  }
+  /** Sets `off`. */
+  set off(value: U64) {
     this.#words[this.#at + OFF] = low32(value);
     this.#words[this.#at + OFF + 1] = high32(value);
   }
 
-  /** Sets `addr3` (the same bytes as `optval`, `attr_ptr` and the first of `cmd`). */
-  protected setAddr3(value: U64): void {
+  /** `addr`, unsigned and rounded beyond 2⁵³; the same bytes as `splice_off_in`, and as `level` with `optname`. */
+  get addr(): number {
+    return join32(this.#words[this.#at + ADDR]!, this.#words[this.#at + ADDR + 1]!);
+  }
+  /** Sets `addr`. */
+  set addr(value: U64) {
+    this.setAddrWords(low32(value), high32(value));
+  }
+
+  /** Sets the halves of `addr`. */
+  protected setAddrWords(low: number, high: number): void {
+    this.#words[this.#at + ADDR] = low;
+    this.#words[this.#at + ADDR + 1] = high;
+  }
+
+  /** Sets `addr_len`, the low half of the word that `file_index` is in. */
+  protected setAddrLen(length: number): void {
+    const word = this.#words[this.#at + FILE_INDEX]!;
+    this.fileIndex = (word & ~0xffff) | (length & 0xffff);
+  }
+
+  /** `addr3`, unsigned and rounded beyond 2⁵³; the same bytes as `optval`, `attr_ptr` and the first of `cmd`. */
+  get addr3(): number {
+    return join32(this.#words[this.#at + ADDR3]!, this.#words[this.#at + ADDR3 + 1]!);
+  }
+  /** Sets `addr3`. */
+  set addr3(value: U64) {
     this.#dirty = true;
     this.#words[this.#at + ADDR3] = low32(value);
     this.#words[this.#at + ADDR3 + 1] = high32(value);
+  }
+
+  /** `attr_type_mask`: the attributes that `addr3` points at (`IORING_RW_ATTR_FLAG_PI`, Linux 6.14). */
+  get attrTypeMask(): number {
+    return join32(this.#words[this.#at + PAD2]!, this.#words[this.#at + PAD2 + 1]!);
+  }
+  /** Sets `attr_type_mask`. */
+  set attrTypeMask(mask: U64) {
+    this.#dirty = true;
+    this.#words[this.#at + PAD2] = low32(mask);
+    this.#words[this.#at + PAD2 + 1] = high32(mask);
+  }
+
+  /** The bytes of a driver's command, live: 16, or 80 in an entry of 128. */
+  get cmd(): Uint8Array {
+    return this.bytes.subarray(io_uring_sqe.addr3);
   }
 
   /** Copies another entry of the same size over this one, `user_data` included. */

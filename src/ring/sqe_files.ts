@@ -1,31 +1,32 @@
 /**
- * The file operations of a submission queue entry.
+ * The operations of a submission queue entry on open files.
  *
  * @module
  */
 import {
-  AT_FDCWD,
   IORING_OP_CLOSE,
+  IORING_OP_FADVISE,
   IORING_OP_FALLOCATE,
-  IORING_OP_FILES_UPDATE,
   IORING_OP_FSYNC,
   IORING_OP_FTRUNCATE,
-  IORING_OP_MKDIRAT,
-  IORING_OP_OPENAT,
+  IORING_OP_MADVISE,
   IORING_OP_READ,
   IORING_OP_READ_FIXED,
+  IORING_OP_READ_MULTISHOT,
   IORING_OP_READV,
-  IORING_OP_RENAMEAT,
-  IORING_OP_STATX,
-  IORING_OP_UNLINKAT,
+  IORING_OP_READV_FIXED,
+  IORING_OP_SYNC_FILE_RANGE,
   IORING_OP_WRITE,
   IORING_OP_WRITE_FIXED,
   IORING_OP_WRITEV,
+  IORING_OP_WRITEV_FIXED,
+  IOSQE_BUFFER_SELECT,
 } from "../ffi/abi.ts";
-import { SqeBase, type U64 } from "./sqe_base.ts";
+import type { U64 } from "./sqe_base.ts";
+import { SqePaths } from "./sqe_paths.ts";
 
 /** Preps for files. Addresses are numbers; the memory behind them must stay until the completion. */
-export class SqeFiles extends SqeBase {
+export class SqeFiles extends SqePaths {
   /** Reads `nbytes` at `offset` (−1: the file's own position) into `buf`: `io_uring_prep_read`, Linux 5.6. */
   prepRead(fd: number, buf: U64, nbytes: number, offset: U64): void {
     this.prepRw(IORING_OP_READ, fd, buf, nbytes, offset);
@@ -70,32 +71,51 @@ export class SqeFiles extends SqeBase {
     this.bufIndex = bufIndex;
   }
 
+  /**
+   * Reads into pieces of the registered buffer `bufIndex`, named by an array of `struct iovec`:
+   * `io_uring_prep_readv_fixed`, Linux 6.15.
+   */
+  prepReadvFixed(
+    fd: number,
+    iovecs: U64,
+    nrVecs: number,
+    offset: U64,
+    flags: number,
+    bufIndex: number,
+  ): void {
+    this.prepReadv2(fd, iovecs, nrVecs, offset, flags);
+    this.opcode = IORING_OP_READV_FIXED;
+    this.bufIndex = bufIndex;
+  }
+
+  /** Writes out of pieces of the registered buffer `bufIndex`: `io_uring_prep_writev_fixed`, Linux 6.15. */
+  prepWritevFixed(
+    fd: number,
+    iovecs: U64,
+    nrVecs: number,
+    offset: U64,
+    flags: number,
+    bufIndex: number,
+  ): void {
+    this.prepWritev2(fd, iovecs, nrVecs, offset, flags);
+    this.opcode = IORING_OP_WRITEV_FIXED;
+    this.bufIndex = bufIndex;
+  }
+
+  /**
+   * Reads what comes, until cancelled, into provided buffers of the group `bufGroup`, at most `nbytes` at a time (0: as
+   * much as a buffer holds). It replaces the entry's `IOSQE_*` bits: `io_uring_prep_read_multishot`, Linux 6.7.
+   */
+  prepReadMultishot(fd: number, nbytes: number, offset: U64, bufGroup: number): void {
+    this.prepRw(IORING_OP_READ_MULTISHOT, fd, 0, nbytes, offset);
+    this.bufGroup = bufGroup;
+    this.flags = IOSQE_BUFFER_SELECT;
+  }
+
   /** `fsync`, or `fdatasync` with `IORING_FSYNC_DATASYNC`: `io_uring_prep_fsync`, Linux 5.1. */
   prepFsync(fd: number, fsyncFlags: number): void {
     this.fillBare(IORING_OP_FSYNC, fd);
     this.opFlags = fsyncFlags;
-  }
-
-  /** Opens `path` (a C string's address) below `dfd`: `io_uring_prep_openat`, Linux 5.6. */
-  prepOpenat(dfd: number, path: U64, flags: number, mode: number): void {
-    this.prepRw(IORING_OP_OPENAT, dfd, path, mode, 0);
-    this.opFlags = flags;
-  }
-
-  /** Opens into a direct descriptor (a slot, or `IORING_FILE_INDEX_ALLOC`): `io_uring_prep_openat_direct`, Linux 5.15. */
-  prepOpenatDirect(dfd: number, path: U64, flags: number, mode: number, fileIndex: number): void {
-    this.prepOpenat(dfd, path, flags, mode);
-    this.setTargetFixedFile(fileIndex);
-  }
-
-  /** {@link SqeFiles.prepOpenat} below the working directory: `io_uring_prep_open`. */
-  prepOpen(path: U64, flags: number, mode: number): void {
-    this.prepOpenat(AT_FDCWD, path, flags, mode);
-  }
-
-  /** {@link SqeFiles.prepOpenatDirect} below the working directory: `io_uring_prep_open_direct`. */
-  prepOpenDirect(path: U64, flags: number, mode: number, fileIndex: number): void {
-    this.prepOpenatDirect(AT_FDCWD, path, flags, mode, fileIndex);
   }
 
   /** Closes a descriptor: `io_uring_prep_close`, Linux 5.6. */
@@ -116,12 +136,6 @@ export class SqeFiles extends SqeBase {
     this.setTargetFixedFile(fileIndex);
   }
 
-  /** `statx` into `statxbuf`, a `struct statx`: `io_uring_prep_statx`, Linux 5.6. */
-  prepStatx(dfd: number, path: U64, flags: number, mask: number, statxbuf: U64): void {
-    this.prepRw(IORING_OP_STATX, dfd, path, mask, statxbuf);
-    this.opFlags = flags;
-  }
-
   /** Allocates or frees a range of a file: `io_uring_prep_fallocate`, Linux 5.6. */
   prepFallocate(fd: number, mode: number, offset: U64, len: U64): void {
     this.prepRw(IORING_OP_FALLOCATE, fd, len, mode, offset);
@@ -132,40 +146,33 @@ export class SqeFiles extends SqeBase {
     this.prepRw(IORING_OP_FTRUNCATE, fd, 0, 0, len);
   }
 
-  /** Removes a name: `io_uring_prep_unlinkat`, Linux 5.11. */
-  prepUnlinkat(dfd: number, path: U64, flags: number): void {
-    this.prepRw(IORING_OP_UNLINKAT, dfd, path, 0, 0);
+  /** Starts or awaits write-back of a range (`SYNC_FILE_RANGE_*`): `io_uring_prep_sync_file_range`, Linux 5.2. */
+  prepSyncFileRange(fd: number, len: number, offset: U64, flags: number): void {
+    this.prepRw(IORING_OP_SYNC_FILE_RANGE, fd, 0, len, offset);
     this.opFlags = flags;
   }
 
-  /** {@link SqeFiles.prepUnlinkat} below the working directory: `io_uring_prep_unlink`. */
-  prepUnlink(path: U64, flags: number): void {
-    this.prepUnlinkat(AT_FDCWD, path, flags);
+  /** Tells how a range will be used (`POSIX_FADV_*`): `io_uring_prep_fadvise`, Linux 5.6. */
+  prepFadvise(fd: number, offset: U64, len: number, advice: number): void {
+    this.prepRw(IORING_OP_FADVISE, fd, 0, len, offset);
+    this.opFlags = advice;
   }
 
-  /** Renames: `io_uring_prep_renameat`, Linux 5.11. */
-  prepRenameat(olddfd: number, oldpath: U64, newdfd: number, newpath: U64, flags: number): void {
-    this.prepRw(IORING_OP_RENAMEAT, olddfd, oldpath, newdfd, newpath);
-    this.opFlags = flags;
+  /** {@link SqeFiles.prepFadvise} with a length of 64 bits: `io_uring_prep_fadvise64`, Linux 6.10. */
+  prepFadvise64(fd: number, offset: U64, len: U64, advice: number): void {
+    this.prepRw(IORING_OP_FADVISE, fd, len, 0, offset);
+    this.opFlags = advice;
   }
 
-  /** {@link SqeFiles.prepRenameat} below the working directory: `io_uring_prep_rename`. */
-  prepRename(oldpath: U64, newpath: U64): void {
-    this.prepRenameat(AT_FDCWD, oldpath, AT_FDCWD, newpath, 0);
+  /** Tells how memory will be used (`MADV_*`): `io_uring_prep_madvise`, Linux 5.6. */
+  prepMadvise(addr: U64, length: number, advice: number): void {
+    this.prepRw(IORING_OP_MADVISE, -1, addr, length, 0);
+    this.opFlags = advice;
   }
 
-  /** Makes a directory: `io_uring_prep_mkdirat`, Linux 5.15. */
-  prepMkdirat(dfd: number, path: U64, mode: number): void {
-    this.prepRw(IORING_OP_MKDIRAT, dfd, path, mode, 0);
-  }
-
-  /** {@link SqeFiles.prepMkdirat} below the working directory: `io_uring_prep_mkdir`. */
-  prepMkdir(path: U64, mode: number): void {
-    this.prepMkdirat(AT_FDCWD, path, mode);
-  }
-
-  /** Changes registered files from slot `offset` on: `io_uring_prep_files_update`, Linux 5.6. */
-  prepFilesUpdate(fds: U64, nrFds: number, offset: number): void {
-    this.prepRw(IORING_OP_FILES_UPDATE, -1, fds, nrFds, offset);
+  /** {@link SqeFiles.prepMadvise} with a length of 64 bits: `io_uring_prep_madvise64`, Linux 6.10. */
+  prepMadvise64(addr: U64, length: U64, advice: number): void {
+    this.prepRw(IORING_OP_MADVISE, -1, addr, 0, length);
+    this.opFlags = advice;
   }
 }
