@@ -66,7 +66,7 @@ export class SqeCmd extends SqePipes {
     this.addr3 = nbytes;
   }
 
-  /** Resets all zones of a zoned block device: `io_uring_prep_cmd_zone_reset_all`, Linux 7.1. */
+  /** Resets all zones of a zoned block device: `io_uring_prep_cmd_zone_reset_all`; Linux 7.2 does not have it yet. */
   prepCmdZoneResetAll(fd: number): void {
     this.prepUringCmd(BLOCK_URING_CMD_ZONE_RESET_ALL, fd);
   }
