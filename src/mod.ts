@@ -32,7 +32,11 @@ export { BufferPool, type BufferPoolOptions } from "./loop/pool.ts";
 export { type Available, probe, type Unavailable } from "./loop/probe.ts";
 export { type InetAddress, type SocketAddress, type UnixAddress } from "./loop/sockaddr.ts";
 export { Statx } from "./loop/statx.ts";
-export { type AcceptMultishotOptions, type RecvMultishotOptions } from "./loop/uring.ts";
+export {
+  type AcceptMultishotOptions,
+  MultishotOperations,
+  type RecvMultishotOptions,
+} from "./loop/multishot_ops.ts";
 export { Uring, type UringOptions, type UringStats } from "./loop/uring.ts";
 export { type RingOptions } from "./ring/setup.ts";
 export { type U64 } from "./ring/sqe_base.ts";

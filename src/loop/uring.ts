@@ -4,17 +4,12 @@
  * @module
  */
 import {
-  IORING_CQE_BUFFER_SHIFT,
-  IORING_CQE_F_BUFFER,
   IORING_SETUP_COOP_TASKRUN,
   IORING_SETUP_DEFER_TASKRUN,
   IORING_SETUP_R_DISABLED,
   IORING_SETUP_SINGLE_ISSUER,
   IORING_SETUP_SUBMIT_ALL,
   IORING_SETUP_TASKRUN_FLAG,
-  IORING_TIMEOUT_MULTISHOT,
-  IOSQE_BUFFER_SELECT,
-  SOCK_CLOEXEC,
 } from "../ffi/abi.ts";
 import { check, UringError, UringUnavailableError } from "../ffi/errors.ts";
 import { sockaddr_storage } from "../ffi/structs.ts";
@@ -22,15 +17,13 @@ import { system } from "../ffi/system.ts";
 import { Ring } from "../ring/ring.ts";
 import type { RingOptions } from "../ring/setup.ts";
 import { Chain, type LinkOptions } from "./chain.ts";
-import { type DirectDescriptor, DirectTable, type Fd } from "./direct.ts";
+import { DirectTable } from "./direct.ts";
 import { Driver } from "./driver.ts";
-import { Multishot, type MultishotOptions, type Shot } from "./multishot.ts";
+import { MultishotOperations } from "./multishot_ops.ts";
 import type { Op } from "./op.ts";
-import { Operations } from "./operations.ts";
-import { checkOptions, checkTimeout, checkU32, type OperationOptions } from "./options.ts";
-import { BufferPool, type BufferPoolOptions } from "./pool.ts";
+import type { OperationOptions } from "./options.ts";
+import type { BufferPool } from "./pool.ts";
 import { decodeAddress, type SocketAddress } from "./sockaddr.ts";
-import { closeDirect } from "./submitter.ts";
 import { waker } from "./waker.ts";
 
 /** How a {@link Uring} is made. */
@@ -48,27 +41,6 @@ export interface UringOptions extends RingOptions {
   flags?: number;
   /** How many direct descriptors there can be, half of them for multishot accepts; an even number. Default: 512. */
   directDescriptors?: number;
-}
-
-/** Options of {@link Uring.acceptMultishot}. */
-export interface AcceptMultishotOptions extends MultishotOptions {
-  /** `SOCK_NONBLOCK` and the like for the connections; `SOCK_CLOEXEC` is always set. */
-  flags?: number;
-  /** How many accepted connections may wait before accepting pauses; default 256. */
-  limit?: number;
-}
-
-/** Options of {@link Uring.recvMultishot}. */
-export interface RecvMultishotOptions extends MultishotOptions {
-  /** Where the data arrives; default: a pool that this `Uring` shares among its receives. */
-  pool?: BufferPool;
-  /** `MSG_*` bits. */
-  flags?: number;
-  /**
-   * Give out views of the pool's memory instead of copies. A chunk is then valid until the next one is asked for: after
-   * that the kernel writes something else there.
-   */
-  borrow?: boolean;
 }
 
 /** What {@link Uring.stats} tells. */
@@ -95,8 +67,6 @@ const DEFAULT_FLAGS: readonly number[] = [
 
 const EINVAL = -22;
 const ENOMEM = -12;
-const ENOBUFS = -105;
-const ETIME = -62;
 
 let shared: Uring | undefined;
 
@@ -120,10 +90,7 @@ const abandonedPools: BufferPool[] = [];
  * await uring.close(fd);
  * ```
  */
-export class Uring extends Operations implements AsyncDisposable {
-  readonly #pools: BufferPool[] = [];
-  #pool: BufferPool | null = null;
-
+export class Uring extends MultishotOperations implements AsyncDisposable {
   /**
    * @param options Size and flags; the defaults suit nearly everyone.
    * @throws RangeError for options that cannot be, `UringUnavailableError` where io_uring cannot be used.
@@ -252,148 +219,6 @@ export class Uring extends Operations implements AsyncDisposable {
     return results;
   }
 
-  /**
-   * The connections of a listening socket, as they come: `io_uring_prep_multishot_accept`, Linux 5.19. Connections that
-   * were accepted and not taken are closed at the end.
-   */
-  acceptMultishot(fd: Fd, options: AcceptMultishotOptions & { direct: true }): Multishot<DirectDescriptor>;
-  /** The connections of a listening socket, as they come. */
-  acceptMultishot(fd: Fd, options?: AcceptMultishotOptions): Multishot<number>;
-  acceptMultishot(
-    fd: Fd,
-    options: AcceptMultishotOptions & { direct?: true } = {},
-  ): Multishot<number> | Multishot<DirectDescriptor> {
-    this.#checkMultishot(options);
-    const flags = checkU32("flags", options.flags ?? 0);
-    const limit = options.limit ?? 256;
-    if (!Number.isInteger(limit) || limit < 1) {
-      throw new RangeError(`limit must be an integer from 1 on, not ${limit}`);
-    }
-    const number = this.number(fd);
-    const { driver, directs } = this;
-    if (options.direct === true) {
-      directs.register();
-      return new Multishot<DirectDescriptor>(driver, {
-        name: "accept",
-        limit,
-        prepare: (op) => {
-          op.sqe!.prepMultishotAcceptDirect(number, 0, 0, flags & ~SOCK_CLOEXEC);
-          this.markFd(op, fd);
-        },
-        shot: (res) => res < 0 ? undefined : { kind: "value", value: directs.adopt(res) },
-        discard: (descriptor) => closeDirect(driver, descriptor),
-      }, options);
-    }
-    return new Multishot<number>(driver, {
-      name: "accept",
-      limit,
-      prepare: (op) => {
-        op.sqe!.prepMultishotAccept(number, 0, 0, flags | SOCK_CLOEXEC);
-        this.markFd(op, fd);
-      },
-      shot: (res) => res < 0 ? undefined : { kind: "value", value: res },
-      discard: (connection) => void system().close(connection),
-    }, options);
-  }
-
-  /**
-   * What arrives on a connection, in chunks, until its other end finishes: `io_uring_prep_recv_multishot`, Linux 6.0. The
-   * kernel picks buffers of a pool as data comes; when all are in use it waits, and so does the sender.
-   */
-  recvMultishot(fd: Fd, options: RecvMultishotOptions = {}): Multishot<Uint8Array> {
-    this.#checkMultishot(options);
-    const flags = checkU32("flags", options.flags ?? 0);
-    const number = this.number(fd);
-    const pool = options.pool ?? (this.#pool ??= this.bufferPool());
-    if (!this.#pools.includes(pool)) throw new TypeError("The pool belongs to another ring");
-    const borrow = options.borrow === true;
-    const lent: number[] = [];
-    const ids = new WeakMap<Uint8Array, number>();
-    return new Multishot<Uint8Array>(this.driver, {
-      name: "recv",
-      // What waits for the consumer is bounded by the pool.
-      limit: borrow ? Infinity : pool.count,
-      prepare: (op) => {
-        op.sqe!.prepRecvMultishot(number, 0, 0, flags);
-        op.sqe!.flags |= IOSQE_BUFFER_SELECT;
-        op.sqe!.bufGroup = pool.bgid;
-        this.markFd(op, fd);
-      },
-      shot: (res, cqeFlags): Shot<Uint8Array> | undefined => {
-        if (res === ENOBUFS) return { kind: "again", ready: pool.available() };
-        if (res < 0) return undefined;
-        if ((cqeFlags & IORING_CQE_F_BUFFER) === 0) return { kind: "end" };
-        const id = cqeFlags >>> IORING_CQE_BUFFER_SHIFT;
-        const view = pool.take(id, res);
-        if (res === 0) {
-          pool.recycle(id);
-          return { kind: "end" };
-        }
-        if (!borrow) {
-          const copy = new Uint8Array(view);
-          pool.recycle(id);
-          return { kind: "value", value: copy };
-        }
-        ids.set(view, id);
-        return { kind: "value", value: view };
-      },
-      handOut: (chunk) => {
-        const id = ids.get(chunk);
-        if (id !== undefined) lent.push(id);
-      },
-      discard: (chunk) => {
-        const id = ids.get(chunk);
-        if (id !== undefined) pool.recycle(id);
-      },
-      advance: () => {
-        for (const id of lent.splice(0)) pool.recycle(id);
-      },
-    }, options);
-  }
-
-  /** `POLL*` events as they come: `io_uring_prep_poll_multishot`, Linux 5.13. Level-triggered it is not. */
-  pollMultishot(fd: Fd, events: number, options: MultishotOptions = {}): Multishot<number> {
-    this.#checkMultishot(options);
-    checkU32("events", events);
-    const number = this.number(fd);
-    return new Multishot<number>(this.driver, {
-      name: "poll",
-      limit: 256,
-      prepare: (op) => {
-        op.sqe!.prepPollMultishot(number, events);
-        this.markFd(op, fd);
-      },
-      shot: (res) => res < 0 ? undefined : { kind: "value", value: res },
-      discard: () => {},
-    }, options);
-  }
-
-  /**
-   * Counts up from 1 every so many milliseconds, `count` times (default: for ever): `io_uring_prep_timeout` with
-   * `IORING_TIMEOUT_MULTISHOT`, Linux 6.4.
-   */
-  timeoutMultishot(
-    milliseconds: number,
-    options: MultishotOptions & { count?: number } = {},
-  ): Multishot<number> {
-    this.#checkMultishot(options);
-    checkTimeout(milliseconds);
-    const count = checkU32("count", options.count ?? 0);
-    const { arena } = this.driver;
-    let seen = 0;
-    return new Multishot<number>(this.driver, {
-      name: "timeout",
-      limit: Infinity,
-      prepare: (op) => {
-        const span = arena.timespec(milliseconds);
-        op.pins = span.owner;
-        op.sqe!.prepTimeout(span.address, count === 0 ? 0 : count - seen, IORING_TIMEOUT_MULTISHOT);
-      },
-      shot: (res) => res === ETIME ? { kind: "value", value: ++seen, last: seen === count } : undefined,
-      discard: () => {},
-    }, options);
-  }
-
   /** Where a socket is: `getsockname(2)`, called directly. After binding to port 0 it tells the port. */
   localAddress(fd: number): SocketAddress {
     return socketAddress("getsockname", fd);
@@ -410,27 +235,14 @@ export class Uring extends Operations implements AsyncDisposable {
     check(system().rare.setsockopt(fd, level, name, bytes, bytes.length), "setsockopt");
   }
 
-  #checkMultishot(options: MultishotOptions): void {
-    this.driver.assertOpen();
-    checkOptions(options);
-  }
-
-  /** Makes a pool of buffers for {@link Uring.recvMultishot}, Linux 5.19. */
-  bufferPool(options: BufferPoolOptions = {}): BufferPool {
-    this.driver.assertOpen();
-    const pool = new BufferPool(this.ring, this.#pools.length, options);
-    this.#pools.push(pool);
-    return pool;
-  }
-
   /**
    * Refuses new work, cancels what is in flight, waits until the kernel has let go of every buffer, and closes the ring.
    * Every promise settles: with `ECANCELED` where the operation had not ended by itself.
    */
   async disposeAsync(): Promise<void> {
     await this.driver.close();
-    if (this.driver.abandoned) abandonedPools.push(...this.#pools);
-    else for (const pool of this.#pools) pool.release();
+    if (this.driver.abandoned) abandonedPools.push(...this.pools);
+    else for (const pool of this.pools) pool.release();
   }
 
   /** The same as {@link Uring.disposeAsync}. */
