@@ -11,13 +11,7 @@ export {
 } from "./ffi/errors.ts";
 export { Chain, type LinkOptions } from "./loop/chain.ts";
 export { DirectDescriptor, type Fd } from "./loop/direct.ts";
-export { type OpenDirectOptions, type OpenOptions, type Path, type PathOptions } from "./loop/file_ops.ts";
-export {
-  type RenameOptions,
-  type StatxOptions,
-  type VectorOptions,
-  type WriteOptions,
-} from "./loop/file_ops.ts";
+export { type VectorOptions, type WriteOptions } from "./loop/file_ops.ts";
 export { Multishot, type MultishotOptions } from "./loop/multishot.ts";
 export {
   type Accepted,
@@ -28,6 +22,17 @@ export {
 export { type FlagString } from "./loop/open_flags.ts";
 export { type CancelTarget, Operations } from "./loop/operations.ts";
 export { type OperationOptions, type TransferOptions } from "./loop/options.ts";
+export {
+  type LinkatOptions,
+  type Open2DirectOptions,
+  type Open2Options,
+  type OpenDirectOptions,
+  type OpenOptions,
+  type PathOptions,
+  type RenameOptions,
+  type StatxOptions,
+} from "./loop/path_ops.ts";
+export { type Path } from "./loop/paths.ts";
 export { BufferPool, type BufferPoolOptions } from "./loop/pool.ts";
 export { type Available, probe, type Unavailable } from "./loop/probe.ts";
 export { type InetAddress, type SocketAddress, type UnixAddress } from "./loop/sockaddr.ts";
@@ -38,5 +43,6 @@ export {
   type RecvMultishotOptions,
 } from "./loop/multishot_ops.ts";
 export { Uring, type UringOptions, type UringStats } from "./loop/uring.ts";
+export { type GetxattrOptions, type SetxattrOptions } from "./loop/xattr_ops.ts";
 export { type RingOptions } from "./ring/setup.ts";
 export { type U64 } from "./ring/sqe_base.ts";

@@ -17,6 +17,32 @@ export const SWEEP_FIRST = 1;
 /** See {@link SWEEP_FIRST}. */
 export const SWEEP_MOST = 100;
 
+/** The operations that the kernel hands to a worker thread. */
+export const BLOCKING: ReadonlySet<string> = new Set([
+  "openat",
+  "statx",
+  "fallocate",
+  "fsync",
+  "fdatasync",
+  "ftruncate",
+  "unlinkat",
+  "renameat",
+  "mkdirat",
+  "shutdown",
+  "openat2",
+  "linkat",
+  "symlinkat",
+  "getxattr",
+  "fgetxattr",
+  "setxattr",
+  "fsetxattr",
+  "fadvise",
+  "madvise",
+  "sync_file_range",
+  "splice",
+  "tee",
+]);
+
 const EINVAL = -22;
 
 /** The longest time that the runtimes' timers take, in milliseconds. */

@@ -18,7 +18,7 @@ import type { Cqe } from "../ring/cqe.ts";
 import type { Ring } from "../ring/ring.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import { Arena } from "./arena.ts";
-import { Canceller, NOBODY, replaceByNop, SWEEP_FIRST, SWEEP_MOST } from "./canceller.ts";
+import { BLOCKING, Canceller, NOBODY, replaceByNop, SWEEP_FIRST, SWEEP_MOST } from "./canceller.ts";
 import { wasCancelled } from "./failure.ts";
 import { type CompletionSink, type Op, OpTable, STAGED } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
@@ -31,20 +31,6 @@ const INLINE_FLUSHES = 64;
 
 /** How many calls a flush makes for deferred work that has become ready meanwhile. */
 const DEFERRED_CALLS = 8;
-
-/** The operations that the kernel hands to a worker thread. */
-const BLOCKING: ReadonlySet<string> = new Set([
-  "openat",
-  "statx",
-  "fallocate",
-  "fsync",
-  "fdatasync",
-  "ftruncate",
-  "unlinkat",
-  "renameat",
-  "mkdirat",
-  "shutdown",
-]);
 
 /** How long closing waits for the next of the operations that were cancelled to end, in milliseconds. */
 const CLOSE_LIMIT = 10_000;

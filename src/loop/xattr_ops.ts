@@ -1,0 +1,157 @@
+/**
+ * Operations on extended attributes.
+ *
+ * @module
+ */
+import { addressOf } from "../ffi/pin.ts";
+import type { Fd } from "./direct.ts";
+import type { Op } from "./op.ts";
+import { checkU32, checkView, type OperationOptions } from "./options.ts";
+import { PathOperations } from "./path_ops.ts";
+import { checkPath, type Path } from "./paths.ts";
+
+/** Options of {@link XattrOperations.getxattr} and {@link XattrOperations.fgetxattr}. */
+export interface GetxattrOptions extends OperationOptions {
+  /** How many bytes the value may have at most; `ERANGE` if it has more. Default: 65536, the most that there can be. */
+  size?: number;
+}
+
+/** Options of {@link XattrOperations.setxattr} and {@link XattrOperations.fsetxattr}. */
+export interface SetxattrOptions extends OperationOptions {
+  /** `XATTR_CREATE`: `EEXIST` if the file has it already. `XATTR_REPLACE`: `ENODATA` if it has not. */
+  flags?: number;
+}
+
+/** {@link OperationOptions} with memory of the caller's for the value. */
+interface IntoOptions extends OperationOptions {
+  /** Where the value goes. */
+  buffer: ArrayBufferView;
+}
+
+/** `XATTR_SIZE_MAX` of the kernel's `limits.h`. */
+const MOST_BYTES = 65536;
+
+const encoder = new TextEncoder();
+
+/** Operations on extended attributes, each one entry of the submission queue. */
+export abstract class XattrOperations extends PathOperations {
+  /**
+   * The length of the attribute `name` of the file `path`, whose value is put into `buffer`; an empty buffer asks for the
+   * length alone. `ERANGE` when it does not fit.
+   */
+  getxattr(path: Path, name: Path, options: OperationOptions & { buffer: ArrayBufferView }): Promise<number>;
+  /**
+   * The value of the attribute `name` (`"user.comment"`) of the file `path`, symbolic links followed. `ENODATA`: it has
+   * none of that name. liburing: `io_uring_prep_getxattr`, Linux 5.19. The kernel always hands it to a worker thread.
+   */
+  getxattr(path: Path, name: Path, options?: GetxattrOptions): Promise<Uint8Array<ArrayBuffer>>;
+  getxattr(
+    path: Path,
+    name: Path,
+    options?: GetxattrOptions | IntoOptions,
+  ): Promise<number | Uint8Array<ArrayBuffer>> {
+    this.check(options);
+    checkPath(path);
+    checkPath(name, "The name of an attribute");
+    const memory = valueMemory(options);
+    const address = addressOf(memory);
+    const { op, sqe, address: pathAddress } = this.beginPath("getxattr", path);
+    const nameAddress = this.#name(op, name);
+    sqe.prepGetxattr(nameAddress, address, pathAddress, memory.byteLength);
+    return this.#value(op, memory, options);
+  }
+
+  /** {@link XattrOperations.getxattr} of an open file. */
+  fgetxattr(fd: Fd, name: Path, options: OperationOptions & { buffer: ArrayBufferView }): Promise<number>;
+  /** {@link XattrOperations.getxattr} of an open file: `io_uring_prep_fgetxattr`, Linux 5.19. */
+  fgetxattr(fd: Fd, name: Path, options?: GetxattrOptions): Promise<Uint8Array<ArrayBuffer>>;
+  fgetxattr(
+    fd: Fd,
+    name: Path,
+    options?: GetxattrOptions | IntoOptions,
+  ): Promise<number | Uint8Array<ArrayBuffer>> {
+    this.check(options);
+    checkPath(name, "The name of an attribute");
+    const number = this.number(fd);
+    const memory = valueMemory(options);
+    const address = addressOf(memory);
+    const op = this.begin("fgetxattr");
+    const nameAddress = this.#name(op, name);
+    op.sqe!.prepFgetxattr(number, nameAddress, address, memory.byteLength);
+    this.markFd(op, fd);
+    return this.#value(op, memory, options);
+  }
+
+  /** The promise of a value, in the caller's memory or in ours. */
+  #value<T>(op: Op, memory: ArrayBufferView, options: OperationOptions | undefined): Promise<T> {
+    op.view = memory;
+    if (!(options !== undefined && "buffer" in options)) {
+      op.finish = (length) => new Uint8Array((memory as Uint8Array).subarray(0, length));
+    }
+    return this.promise(op, options);
+  }
+
+  /**
+   * Sets the attribute `name` of the file `path`, symbolic links followed; a text is stored as UTF-8.
+   * liburing: `io_uring_prep_setxattr`, Linux 5.19. The kernel always hands it to a worker thread.
+   */
+  setxattr(
+    path: Path,
+    name: Path,
+    value: string | ArrayBufferView,
+    options?: SetxattrOptions,
+  ): Promise<void> {
+    this.check(options);
+    checkPath(path);
+    checkPath(name, "The name of an attribute");
+    const flags = checkU32("flags", options?.flags ?? 0);
+    const memory = viewOf(value);
+    const address = addressOf(memory);
+    const { op, sqe, address: pathAddress } = this.beginPath("setxattr", path);
+    op.view = memory;
+    const nameAddress = this.#name(op, name);
+    sqe.prepSetxattr(nameAddress, address, pathAddress, flags, memory.byteLength);
+    return this.promise(op, options);
+  }
+
+  /** {@link XattrOperations.setxattr} of an open file: `io_uring_prep_fsetxattr`, Linux 5.19. */
+  fsetxattr(fd: Fd, name: Path, value: string | ArrayBufferView, options?: SetxattrOptions): Promise<void> {
+    this.check(options);
+    checkPath(name, "The name of an attribute");
+    const flags = checkU32("flags", options?.flags ?? 0);
+    const number = this.number(fd);
+    const memory = viewOf(value);
+    const address = addressOf(memory);
+    const op = this.begin("fsetxattr");
+    op.view = memory;
+    const nameAddress = this.#name(op, name);
+    op.sqe!.prepFsetxattr(number, nameAddress, address, flags, memory.byteLength);
+    this.markFd(op, fd);
+    return this.promise(op, options);
+  }
+
+  #name(op: Op, name: Path): number {
+    const piece = this.driver.arena.cString(name);
+    op.pins = [op.pins, piece.owner];
+    return piece.address;
+  }
+}
+
+/** Where the value is to go. */
+function valueMemory(options: GetxattrOptions | IntoOptions | undefined): ArrayBufferView {
+  if (options !== undefined && "buffer" in options) {
+    checkView(options.buffer);
+    return options.buffer;
+  }
+  const size = options?.size ?? MOST_BYTES;
+  if (!Number.isInteger(size) || size < 1 || size > MOST_BYTES) {
+    throw new RangeError(`size must be an integer from 1 to ${MOST_BYTES}, not ${size}`);
+  }
+  return new Uint8Array(new ArrayBuffer(size));
+}
+
+function viewOf(value: string | ArrayBufferView): ArrayBufferView {
+  if (typeof value === "string") return encoder.encode(value);
+  checkView(value);
+  return value;
+}
