@@ -119,7 +119,7 @@ export class SqeNet extends SqeCmd {
     this.setAddrLen(addrLen);
   }
 
-  /** Sends to a `struct sockaddr`: `io_uring_prep_sendto`, Linux 6.8. */
+  /** Sends to a `struct sockaddr`: `io_uring_prep_sendto`, Linux 6.1. */
   prepSendto(sockfd: number, buf: U64, len: number, flags: number, addr: U64, addrlen: number): void {
     this.prepSend(sockfd, buf, len, flags);
     this.prepSendSetAddr(addr, addrlen);
