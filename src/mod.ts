@@ -12,6 +12,7 @@ export {
 export { Chain, type LinkOptions } from "./loop/chain.ts";
 export { DirectDescriptor, type Fd } from "./loop/direct.ts";
 export { type VectorOptions, type WriteOptions } from "./loop/file_ops.ts";
+export { type BufferRange, type FixedOptions, type FixedVectorOptions } from "./loop/fixed_ops.ts";
 export { Multishot, type MultishotOptions } from "./loop/multishot.ts";
 export {
   type Accepted,
@@ -35,6 +36,8 @@ export {
 export { type Path } from "./loop/paths.ts";
 export { BufferPool, type BufferPoolOptions } from "./loop/pool.ts";
 export { type Available, probe, type Unavailable } from "./loop/probe.ts";
+export { RegisteredBuffer } from "./loop/registered_buffer.ts";
+export { type RegisterBufferOptions, Resources } from "./loop/resources.ts";
 export { type InetAddress, type SocketAddress, type UnixAddress } from "./loop/sockaddr.ts";
 export { Statx } from "./loop/statx.ts";
 export {

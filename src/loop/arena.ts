@@ -37,13 +37,13 @@ export class Arena {
   /** Memory of `byteLength` bytes, aligned to 8; its content is arbitrary. */
   take(byteLength: number): Piece {
     const at = this.#used;
-    if (at + byteLength > this.#bytes.length) {
+    if (this.#mapping === null || at + byteLength > this.#bytes.length) {
       const bytes = new Uint8Array(new ArrayBuffer(byteLength));
       return { address: addressOf(bytes), bytes, owner: bytes };
     }
     this.#used = (at + byteLength + 7) & ~7;
     return {
-      address: this.#mapping!.address + at,
+      address: this.#mapping.address + at,
       bytes: this.#bytes.subarray(at, at + byteLength),
       owner: null,
     };

@@ -20,6 +20,7 @@ import type { Sqe } from "../ring/sqe.ts";
 import { Arena } from "./arena.ts";
 import { BLOCKING, Canceller, NOBODY, replaceByNop, SWEEP_FIRST, SWEEP_MOST } from "./canceller.ts";
 import { wasCancelled } from "./failure.ts";
+import { enrol, leak } from "./memory_users.ts";
 import { type CompletionSink, type Op, OpTable, STAGED } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
 import { reject, settle } from "./settle.ts";
@@ -88,6 +89,7 @@ export class Driver implements Sleeper {
   #hasChains = false;
   #drained: (() => void) | null = null;
   #closing: Promise<void> | null = null;
+  readonly #resign: () => void;
   readonly #flushTask: () => void = () => this.#flushSoon();
   readonly #flushNow: () => void = () => this.flush();
   readonly #visit: (cqe: Cqe) => void = (cqe) => this.#complete(cqe);
@@ -103,6 +105,7 @@ export class Driver implements Sleeper {
       (ring.flags & IORING_SETUP_SQPOLL) === 0;
     this.arena = new Arena(stable);
     waker.join();
+    this.#resign = enrol(this.#table);
   }
 
   /** Whether nothing will be submitted any more. */
@@ -469,6 +472,7 @@ export class Driver implements Sleeper {
     this.#phase = "closed";
     waker.done(this);
     this.arena.close();
+    this.#resign();
     this.ring.close();
     waker.leave();
   }
@@ -502,7 +506,7 @@ export class Driver implements Sleeper {
       if (!this.#table.isLive(op)) continue;
       const { resolve, sink } = op;
       // The kernel may still be writing: what it works on is kept for good.
-      leaked.add([op.view, op.pins]);
+      leak([op.view, op.pins]);
       this.#forget(op, false, error.errno);
       reject(resolve, error);
       sink?.complete(error.errno, 0, false);
@@ -512,6 +516,3 @@ export class Driver implements Sleeper {
     this.#drained?.();
   }
 }
-
-/** Memory of operations that could not be ended, kept because the kernel may still use it. */
-const leaked = new Set<unknown>();

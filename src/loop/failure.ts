@@ -32,7 +32,9 @@ import {
   IORING_OP_PIPE,
   IORING_OP_POLL_ADD,
   IORING_OP_READ,
+  IORING_OP_READ_FIXED,
   IORING_OP_READV,
+  IORING_OP_READV_FIXED,
   IORING_OP_RECV,
   IORING_OP_RENAMEAT,
   IORING_OP_SEND,
@@ -48,7 +50,9 @@ import {
   IORING_OP_UNLINKAT,
   IORING_OP_WAITID,
   IORING_OP_WRITE,
+  IORING_OP_WRITE_FIXED,
   IORING_OP_WRITEV,
+  IORING_OP_WRITEV_FIXED,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
 import { OPCODE_KERNEL } from "../ffi/versions.ts";
@@ -62,6 +66,10 @@ export const OPCODES: Readonly<Record<string, number>> = {
   write: IORING_OP_WRITE,
   readv: IORING_OP_READV,
   writev: IORING_OP_WRITEV,
+  read_fixed: IORING_OP_READ_FIXED,
+  write_fixed: IORING_OP_WRITE_FIXED,
+  readv_fixed: IORING_OP_READV_FIXED,
+  writev_fixed: IORING_OP_WRITEV_FIXED,
   openat: IORING_OP_OPENAT,
   close: IORING_OP_CLOSE,
   statx: IORING_OP_STATX,

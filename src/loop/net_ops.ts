@@ -7,7 +7,7 @@ import { MSG_NOSIGNAL, SOCK_CLOEXEC } from "../ffi/abi.ts";
 import { addressOf, pinned } from "../ffi/pin.ts";
 import { sockaddr_storage } from "../ffi/structs.ts";
 import type { DirectDescriptor, Fd } from "./direct.ts";
-import { FileOperations } from "./file_ops.ts";
+import { FixedOperations } from "./fixed_ops.ts";
 import type { Op } from "./op.ts";
 import { checkLength, checkU32, checkView, type OperationOptions } from "./options.ts";
 import { decodeAddress, encodeAddress, type SocketAddress } from "./sockaddr.ts";
@@ -41,7 +41,7 @@ export interface Accepted {
 }
 
 /** Socket operations, each one entry of the submission queue. */
-export abstract class NetOperations extends FileOperations {
+export abstract class NetOperations extends FixedOperations {
   /** Makes a socket as a direct descriptor: `io_uring_prep_socket_direct`, Linux 5.19. */
   socket(
     domain: number,

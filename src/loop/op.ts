@@ -47,6 +47,7 @@ export class Op {
   #path: string | undefined = undefined;
   #dest: string | undefined = undefined;
   #extra: Extra | null = null;
+  #released: (() => void) | null = null;
 
   /** Whatever else must live until the end. */
   get pins(): unknown {
@@ -108,8 +109,20 @@ export class Op {
     this.#extra = value;
   }
 
+  /** Called when the slot is given back, however the operation has ended: what it held is in use no more. */
+  get released(): (() => void) | null {
+    return this.#released;
+  }
+  /** Sets what is called at the very end. */
+  set released(value: (() => void) | null) {
+    this.plain = false;
+    this.#released = value;
+  }
+
   /** Lets go of everything. */
   clear(): void {
+    const released = this.#released;
+    this.#released = null;
     this.sqe = null;
     this.#pins = null;
     this.#finish = null;
@@ -118,6 +131,7 @@ export class Op {
     this.#dest = undefined;
     this.#extra = null;
     this.plain = true;
+    released?.();
   }
 
   /** @param slot Its index in the table. */
@@ -189,6 +203,11 @@ export class OpTable {
     op.pending = 0;
     if (!op.plain) op.clear();
     this.#free[this.#freeCount++] = op.slot;
+  }
+
+  /** The operations that have not ended. */
+  live(): Op[] {
+    return this.ops.filter((op) => this.isLive(op));
   }
 
   /** Whether a slot is in use. */

@@ -19,7 +19,8 @@ import type { RingOptions } from "../ring/setup.ts";
 import { Chain, type LinkOptions } from "./chain.ts";
 import { DirectTable } from "./direct.ts";
 import { Driver } from "./driver.ts";
-import { MultishotOperations } from "./multishot_ops.ts";
+import { checkTableSize } from "./registered_buffer.ts";
+import { Resources } from "./resources.ts";
 import type { Op } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
 import type { BufferPool } from "./pool.ts";
@@ -41,6 +42,8 @@ export interface UringOptions extends RingOptions {
   flags?: number;
   /** How many direct descriptors there can be, half of them for multishot accepts; an even number. Default: 512. */
   directDescriptors?: number;
+  /** How many registered buffers there can be, at most 16384; default: 1024. */
+  registeredBuffers?: number;
 }
 
 /** What {@link Uring.stats} tells. */
@@ -90,7 +93,7 @@ const abandonedPools: BufferPool[] = [];
  * await uring.close(fd);
  * ```
  */
-export class Uring extends MultishotOperations implements AsyncDisposable {
+export class Uring extends Resources implements AsyncDisposable {
   /**
    * @param options Size and flags; the defaults suit nearly everyone.
    * @throws RangeError for options that cannot be, `UringUnavailableError` where io_uring cannot be used.
@@ -100,6 +103,7 @@ export class Uring extends MultishotOperations implements AsyncDisposable {
     if (!Number.isInteger(directDescriptors) || directDescriptors < 2 || directDescriptors % 2 !== 0) {
       throw new RangeError(`directDescriptors must be an even integer from 2 on, not ${directDescriptors}`);
     }
+    const registeredBuffers = checkTableSize(options.registeredBuffers ?? 1024);
     if (((options.flags ?? 0) & IORING_SETUP_R_DISABLED) !== 0) {
       throw new RangeError("IORING_SETUP_R_DISABLED is for Ring: a Uring is enabled from the start");
     }
@@ -109,7 +113,7 @@ export class Uring extends MultishotOperations implements AsyncDisposable {
     } catch {
       // Before Linux 5.18, or all of the thread's 16 places are taken: a little slower, otherwise the same.
     }
-    super(new Driver(ring), new DirectTable(ring, directDescriptors));
+    super(new Driver(ring), new DirectTable(ring, directDescriptors), registeredBuffers);
   }
 
   /** A ring of this thread that is shared by whoever wants it; made when first asked for, anew when it was closed. */
