@@ -129,7 +129,7 @@ forEachKind(({ name, options, skip }) => {
   });
 });
 
-test("every size fills both queues exactly, and each user_data comes back once", () => {
+test("liburing nop-all-sizes: every size fills both queues exactly, and each user_data comes back once", () => {
   for (let size = 1; size <= 32768; size *= 2) {
     using ring = makeRing(size);
     assert.equal(ring.sqEntries, size);
