@@ -16,7 +16,7 @@ export interface TestFile {
 }
 
 /** The folders whose tests show the API. */
-const FOLDERS = ["test/ffi", "test/ring", "test/loop", "test/fs", "test/net"];
+const FOLDERS = ["test/ffi", "test/ring", "test/loop", "test/fs", "test/net", "test/liburing"];
 
 /** Tables that tests go through: what they name is shown by the tests that use them. */
 const TABLES: readonly { readonly file: string; readonly name: string; readonly uses: RegExp }[] = [
