@@ -49,6 +49,9 @@ export interface AbiData {
     readonly aliases: Constants;
   };
   readonly versions: Readonly<Record<VersionGroup | "register opcodes", Readonly<Record<string, string>>>>;
+  readonly liburing: {
+    readonly preps: Readonly<Record<string, readonly [opcode: string | null, kernel: string]>>;
+  };
 }
 
 const ROOT = new URL("../", import.meta.url);
@@ -63,6 +66,7 @@ export function loadAbi(): AbiData {
     arch: read("arch"),
     errno: read("errno"),
     versions: read("versions"),
+    liburing: read("liburing"),
   } as AbiData;
 }
 
@@ -173,7 +177,16 @@ function byNumber(
   return table;
 }
 
-function versionsFile({ versions, uring }: AbiData): string {
+/** The preps that are younger than their operation. */
+function preps({ versions, liburing }: AbiData): string {
+  return Object.entries(liburing.preps)
+    .filter(([, [opcode, kernel]]) => opcode !== null && versions["opcodes"][opcode] !== kernel)
+    .map(([name, [, kernel]]) => `  ${name.replace("io_uring_prep_", "")}: ${JSON.stringify(kernel)},\n`)
+    .join("");
+}
+
+function versionsFile(data: AbiData): string {
+  const { versions, uring } = data;
   const all: Record<string, number> = Object.assign({}, ...Object.values(uring.constants));
   const value = (name: string): number => {
     const number = all[name];
@@ -197,7 +210,7 @@ function versionsFile({ versions, uring }: AbiData): string {
         ),
       )
     };\n\n`;
-  return (header("abi/versions.json", "Which Linux version brought what.") +
+  return (header("abi/versions.json and abi/liburing.json", "Which Linux version brought what.") +
     `/** A flag's value, its name, and the Linux version that brought it. */\n` +
     `export type Flag = readonly [value: number, name: string, kernel: string];\n\n` +
     numbered("OPCODE", "Operation", versions["opcodes"]) +
@@ -206,7 +219,9 @@ function versionsFile({ versions, uring }: AbiData): string {
     flags("FEATURES", "Features that `io_uring_setup` reports", versions["features"]) +
     flags("ENTER_FLAGS", "Flags of `io_uring_enter`", versions["enter flags"]) +
     flags("SQE_FLAGS", "Flags of a submission queue entry", versions["sqe flags"]) +
-    flags("CQE_FLAGS", "Flags of a completion queue entry", versions["cqe flags"])).trimEnd() + "\n";
+    flags("CQE_FLAGS", "Flags of a completion queue entry", versions["cqe flags"]) +
+    `/** The preps that are younger than their operation: the Linux version that brought them. */\n` +
+    `export const PREP_KERNEL: Readonly<Record<string, string>> = {\n${preps(data)}};\n`).trimEnd() + "\n";
 }
 
 /** The generated files that differ from what the data says. */

@@ -183,7 +183,7 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
   }
 
   get #about(): Failed {
-    return { name: this.#spec.name, path: undefined, dest: undefined };
+    return { name: this.#spec.name, variant: "multishot", path: undefined, dest: undefined };
   }
 
   /** Goes on after a pause as soon as the consumer has taken everything. */
