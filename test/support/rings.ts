@@ -45,6 +45,14 @@ export function missingRing(options: RingOptions, entries = 4): string | false {
   }
 }
 
+/** Why this kernel lacks an `IORING_FEAT_*`, or `false`. */
+export function missingFeature(feature: number, name: string): string | false {
+  const ring = makeRing(1);
+  const { features } = ring;
+  ring.close();
+  return (features & feature) !== 0 ? false : `this kernel lacks ${name}`;
+}
+
 /** Why this kernel lacks an operation, or `false`. */
 export function missingOp(op: number): string | false {
   const ring = makeRing(1);
