@@ -9,10 +9,14 @@ export {
   type UringErrorDetails,
   UringUnavailableError,
 } from "./ffi/errors.ts";
+export { Mapping } from "./ffi/memory.ts";
+export { type MadviseOptions } from "./loop/advice_ops.ts";
 export { Chain, type LinkOptions } from "./loop/chain.ts";
 export { DirectDescriptor, type Fd } from "./loop/direct.ts";
-export { type VectorOptions, type WriteOptions } from "./loop/file_ops.ts";
 export { type BufferRange, type FixedOptions, type FixedVectorOptions } from "./loop/fixed_ops.ts";
+export { epollCreate, type EpollEvent, type EpollWaitOptions } from "./loop/epoll_ops.ts";
+export { type InstallOptions, type VectorOptions, type WriteOptions } from "./loop/file_ops.ts";
+export { type FutexOptions, type FutexWaiter, type FutexWords } from "./loop/futex_ops.ts";
 export { Multishot, type MultishotOptions } from "./loop/multishot.ts";
 export {
   type Accepted,
@@ -34,6 +38,13 @@ export {
   type StatxOptions,
 } from "./loop/path_ops.ts";
 export { type Path } from "./loop/paths.ts";
+export {
+  type PipeDirectOptions,
+  type PipeEnds,
+  type PipeOptions,
+  type SpliceOptions,
+  type TeeOptions,
+} from "./loop/pipe_ops.ts";
 export { BufferPool, type BufferPoolOptions } from "./loop/pool.ts";
 export { type Available, probe, type Unavailable } from "./loop/probe.ts";
 export { RegisteredBuffer } from "./loop/registered_buffer.ts";
@@ -46,6 +57,12 @@ export {
   type RecvMultishotOptions,
 } from "./loop/multishot_ops.ts";
 export { Uring, type UringOptions, type UringStats } from "./loop/uring.ts";
+export {
+  type ChildState,
+  type ChildStatus,
+  type ChildTarget,
+  type WaitidOptions,
+} from "./loop/process_ops.ts";
 export { type GetxattrOptions, type SetxattrOptions } from "./loop/xattr_ops.ts";
 export { type RingOptions } from "./ring/setup.ts";
 export { type U64 } from "./ring/sqe_base.ts";

@@ -22,3 +22,7 @@ export const O_DIRECTORY: number = abi.O_DIRECTORY;
 export const O_NOFOLLOW: number = abi.O_NOFOLLOW;
 /** An unnamed file in a directory. */
 export const O_TMPFILE: number = abi.O_TMPFILE;
+
+/** `struct epoll_event`: its size and the offsets of its fields in bytes. */
+export const epoll_event: { readonly size: number; readonly events: number; readonly data: number } =
+  abi.epoll_event;

@@ -24,6 +24,13 @@ export function kernelHas(needed: string): boolean {
   return major > needMajor || (major === needMajor && minor >= needMinor);
 }
 
+let page: number | undefined;
+
+/** The size of a page of memory in bytes. */
+export function pageSize(): number {
+  return page ??= system().rare.getpagesize();
+}
+
 /** The content of a small text file of /proc or /sys, or null when it cannot be read; needs no permission in Deno. */
 export function readSmallFile(path: string): string | null {
   const sys = system();

@@ -33,6 +33,8 @@ export class Mapping implements Disposable {
   /** Its length in bytes. */
   readonly byteLength: number;
   #buffer: ArrayBuffer | null;
+  #holds = 0;
+  #unmapLater = false;
 
   private constructor(address: number, byteLength: number) {
     this.address = address;
@@ -77,6 +79,19 @@ export class Mapping implements Disposable {
     areas.unregister(this);
     buffer.transfer();
     if (!buffer.detached) return; // Better leaked than pulled from under a view.
+    if (this.#holds > 0) this.#unmapLater = true;
+    else check(system().munmap(this.address, this.byteLength), "munmap");
+  }
+
+  /** Keeps the memory mapped until {@link Mapping.release}, although it may be told to go meanwhile. @internal */
+  hold(): void {
+    this.#holds++;
+  }
+
+  /** Ends a {@link Mapping.hold}. @internal */
+  release(): void {
+    if (--this.#holds > 0 || !this.#unmapLater) return;
+    this.#unmapLater = false;
     check(system().munmap(this.address, this.byteLength), "munmap");
   }
 

@@ -102,4 +102,8 @@ export const LIBC_RARE = {
   open: { result: "i32", args: ["bytes", "i32", "u32"] },
   // int pipe2(int fds[2], int flags)
   pipe2: { result: "i32", args: ["bytes", "i32"] },
+  // int epoll_create1(int flags)
+  epoll_create1: { result: "i32", args: ["i32"] },
+  // int getpagesize(void)
+  getpagesize: { result: "i32", args: [] },
 } as const;

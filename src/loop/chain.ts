@@ -10,6 +10,7 @@ import type { Driver } from "./driver.ts";
 import type { Op } from "./op.ts";
 import { Operations } from "./operations.ts";
 import type { OperationOptions } from "./options.ts";
+import type { PipeEnds } from "./pipe_ops.ts";
 
 /** How a chain runs. */
 export interface LinkOptions {
@@ -49,6 +50,14 @@ export class Chain extends Operations {
     const descriptor = this.directs.reserve();
     this.#reserved.push(descriptor);
     return descriptor;
+  }
+
+  /** Two direct descriptors for the ends of a pipe: make it with `pipe({ direct: them })`. */
+  directPair(): PipeEnds<DirectDescriptor> {
+    this.driver.assertOpen();
+    const [reader, writer] = this.directs.reservePair();
+    this.#reserved.push(reader, writer);
+    return { reader, writer };
   }
 
   /** How many entries the chain takes. @internal */

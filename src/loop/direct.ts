@@ -44,7 +44,7 @@ export class DirectTable {
   readonly #size: number;
   #registered = false;
   #used = 0;
-  readonly #free: number[] = [];
+  #free: number[] = [];
 
   /**
    * @param ring The ring.
@@ -64,6 +64,24 @@ export class DirectTable {
     }
     if (slot === this.#used) this.#used++;
     return new DirectDescriptor(this, slot);
+  }
+
+  /** Two slots next to each other to be filled. */
+  reservePair(): readonly [DirectDescriptor, DirectDescriptor] {
+    this.register();
+    let first = this.#free.find((slot) => this.#free.includes(slot + 1));
+    if (first === undefined) {
+      first = this.#used;
+      if (first + 2 > this.#size / 2) {
+        const hint = `no two adjacent ones of the ${this.#size / 2} slots are free`;
+        throw new UringError(ENFILE, "direct descriptor", { hint });
+      }
+      this.#used += 2;
+    } else {
+      const pair = [first, first + 1];
+      this.#free = this.#free.filter((slot) => !pair.includes(slot));
+    }
+    return [new DirectDescriptor(this, first), new DirectDescriptor(this, first + 1)];
   }
 
   /** A slot that the kernel has picked. */

@@ -37,6 +37,12 @@ export interface WriteOptions extends TransferOptions {
   flags?: number;
 }
 
+/** Options of {@link FileOperations.fixedFdInstall}. */
+export interface InstallOptions extends OperationOptions {
+  /** `IORING_FIXED_FD_NO_CLOEXEC`: programs that are executed inherit the descriptor. */
+  flags?: number;
+}
+
 /** File operations, each one entry of the submission queue. */
 export abstract class FileOperations extends XattrOperations {
   /**
@@ -144,6 +150,21 @@ export abstract class FileOperations extends XattrOperations {
     op.extra.undo = () => {};
   }
 
+  /**
+   * Makes a descriptor of the process for the file behind a direct one, which stays open: `io_uring_prep_fixed_fd_install`,
+   * Linux 6.8. It is close-on-exec, unless `flags` has `IORING_FIXED_FD_NO_CLOEXEC`.
+   */
+  fixedFdInstall(fd: DirectDescriptor, options?: InstallOptions): Promise<number> {
+    this.check(options);
+    const flags = checkU32("flags", options?.flags ?? 0);
+    if (typeof fd === "number") throw new TypeError("A descriptor of the process is one already");
+    const number = this.number(fd);
+    const op = this.begin("fixed_fd_install");
+    op.sqe!.prepFixedFdInstall(number, flags);
+    this.closeIfLate(op, options);
+    return this.promise(op, options);
+  }
+
   /** Allocates or frees a range of a file (`FALLOC_FL_*`): `io_uring_prep_fallocate`, Linux 5.6. */
   fallocate(fd: Fd, mode: number, offset: U64, length: U64, options?: OperationOptions): Promise<void> {
     this.check(options);
@@ -172,6 +193,34 @@ export abstract class FileOperations extends XattrOperations {
     const number = this.number(fd);
     const op = this.begin(name);
     op.sqe!.prepFsync(number, flags);
+    this.markFd(op, fd);
+    return this.promise(op, options);
+  }
+
+  /**
+   * Has a range of a file's data written to its device, without what is needed to find it: `io_uring_prep_sync_file_range`,
+   * Linux 5.2.
+   *
+   * @param fd The file.
+   * @param offset Where the range begins, in bytes.
+   * @param length Its length in bytes, less than 4 GiB; 0: to the end of the file.
+   * @param flags `SYNC_FILE_RANGE_*` bits: what to begin, and what to wait for.
+   * @param options What every operation accepts.
+   */
+  syncFileRange(
+    fd: Fd,
+    offset: U64,
+    length: number,
+    flags: number,
+    options?: OperationOptions,
+  ): Promise<void> {
+    this.check(options);
+    checkSize("offset", offset);
+    checkU32("length", length);
+    checkU32("flags", flags);
+    const number = this.number(fd);
+    const op = this.begin("sync_file_range");
+    op.sqe!.prepSyncFileRange(number, length, offset, flags);
     this.markFd(op, fd);
     return this.promise(op, options);
   }

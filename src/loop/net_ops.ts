@@ -7,9 +7,9 @@ import { MSG_NOSIGNAL, SOCK_CLOEXEC } from "../ffi/abi.ts";
 import { addressOf, pinned } from "../ffi/pin.ts";
 import { sockaddr_storage } from "../ffi/structs.ts";
 import type { DirectDescriptor, Fd } from "./direct.ts";
-import { FixedOperations } from "./fixed_ops.ts";
 import type { Op } from "./op.ts";
 import { checkLength, checkU32, checkView, type OperationOptions } from "./options.ts";
+import { ProcessOperations } from "./process_ops.ts";
 import { decodeAddress, encodeAddress, type SocketAddress } from "./sockaddr.ts";
 
 /** Options of {@link NetOperations.send} and {@link NetOperations.recv}. */
@@ -41,7 +41,7 @@ export interface Accepted {
 }
 
 /** Socket operations, each one entry of the submission queue. */
-export abstract class NetOperations extends FixedOperations {
+export abstract class NetOperations extends ProcessOperations {
   /** Makes a socket as a direct descriptor: `io_uring_prep_socket_direct`, Linux 5.19. */
   socket(
     domain: number,

@@ -19,7 +19,7 @@ export function settle(ring: Ring, table: OpTable, op: Op, res: number): boolean
   let value: unknown = res;
   if (view !== null && view.byteLength === 0 && (view.buffer as ArrayBuffer).detached) {
     failure = { reason: new TypeError("The buffer was detached while the kernel was working on it") };
-  } else if (res < 0 && (finish === null || !errorFinishers.has(finish))) {
+  } else if (res < 0 && (finish === null || !takes(finish, res))) {
     failure = { reason: operationError(ring, res, op) };
   } else if (finish !== null) {
     try {
@@ -34,10 +34,15 @@ export function settle(ring: Ring, table: OpTable, op: Op, res: number): boolean
   return failure === null;
 }
 
-const errorFinishers = new WeakSet<object>();
+const errorFinishers = new WeakMap<object, readonly number[]>();
 
-/** Marks a {@link Finish} that wants negative results too. */
-export function takesErrors<F extends object>(finish: F): F {
-  errorFinishers.add(finish);
+/** Marks a {@link Finish} that wants negative results too: these, or all of them when none is named. */
+export function takesErrors<F extends object>(finish: F, ...results: readonly number[]): F {
+  errorFinishers.set(finish, results);
   return finish;
+}
+
+function takes(finish: object, res: number): boolean {
+  const results = errorFinishers.get(finish);
+  return results !== undefined && (results.length === 0 || results.includes(res));
 }

@@ -61,18 +61,27 @@ export abstract class Submitter {
 
   /** Has an operation fill a direct descriptor, and its promise give it. @internal */
   protected intoDirect(op: Op, target: DirectDescriptor): void {
+    this.intoDirects(op, [target], target);
+  }
+
+  /** Has an operation fill direct descriptors, and its promise give `value`. @internal */
+  protected intoDirects(op: Op, targets: readonly DirectDescriptor[], value: unknown): void {
     const { directs, driver } = this;
     op.finish = () => {
-      target.state = "open";
-      return target;
+      for (const target of targets) target.state = "open";
+      return value;
     };
     const extra = op.extra ??= {};
     extra.settled = (ok) => {
-      if (!ok && target.state === "reserved") directs.release(target);
+      for (const target of targets) {
+        if (!ok && target.state === "reserved") directs.release(target);
+      }
     };
     extra.undo = () => {
-      target.state = "closing";
-      closeDirect(driver, target);
+      for (const target of targets) {
+        target.state = "closing";
+        closeDirect(driver, target);
+      }
     };
   }
 

@@ -2,28 +2,23 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { AF_UNIX, IORING_OP_BIND, SOCK_STREAM } from "../../src/ffi/abi.ts";
-import { DirectDescriptor, type Uring, UringError } from "../../src/mod.ts";
+import { DirectDescriptor, UringError } from "../../src/mod.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { makeUring, SocketPair } from "../support/loop.ts";
-import { bytes, countDescriptors, failure, flushed, put, text } from "../support/operations.ts";
+import {
+  assertAllFree,
+  bytes,
+  countDescriptors,
+  failure,
+  flushed,
+  put,
+  text,
+} from "../support/operations.ts";
 import { missingOp } from "../support/rings.ts";
 
 checkLeaks();
-
-/** Fills the whole table and empties it again: every slot is free, and once only. */
-async function assertAllFree(uring: Uring, slots: number): Promise<void> {
-  await uring.nop();
-  const files: DirectDescriptor[] = [];
-  for (let i = 0; i < slots; i++) files.push(await uring.openat("/proc/self/comm", { direct: true }));
-  assert.deepEqual(new Set(files.map((file) => file.slot)).size, slots);
-  assert.equal(
-    (await failure((async () => await uring.openat("/proc/self/comm", { direct: true }))())).code,
-    "ENFILE",
-  );
-  for (const file of files) await uring.close(file);
-}
 
 /** Whether what a settled step says is an error with this code. */
 function code(result: PromiseSettledResult<unknown>): string {

@@ -1,51 +1,18 @@
 /** A core of operations on every kind and size of ring. */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
-import {
-  IORING_SETUP_COOP_TASKRUN,
-  IORING_SETUP_CQE32,
-  IORING_SETUP_DEFER_TASKRUN,
-  IORING_SETUP_NO_SQARRAY,
-  IORING_SETUP_SINGLE_ISSUER,
-  IORING_SETUP_SQE128,
-  IORING_SETUP_SQPOLL,
-  IORING_SETUP_TASKRUN_FLAG,
-  SHUT_WR,
-} from "../../src/ffi/abi.ts";
-import { type UringOptions } from "../../src/mod.ts";
+import { SHUT_WR } from "../../src/ffi/abi.ts";
 import { assertContent, content } from "../support/content.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { makeUring, SocketPair, within } from "../support/loop.ts";
+import { makeUring, SocketPair, URING_KINDS, within } from "../support/loop.ts";
 import { bytes, Digest, digest, failures, text, WaitingPipe } from "../support/operations.ts";
 import { missingRing } from "../support/rings.ts";
 
 checkLeaks();
 
-const DEFER = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-
-const KINDS: Readonly<Record<string, UringOptions>> = {
-  "the default": {},
-  "4096 entries": { entries: 4096 },
-  "4 entries": { entries: 4 },
-  "2 entries": { entries: 2 },
-  "1 entry": { entries: 1 },
-  "2 entries and 2 completions": { entries: 2, cqEntries: 2 },
-  "no flags": { flags: 0 },
-  "no flags, 1 entry": { flags: 0, entries: 1 },
-  "COOP_TASKRUN": { flags: IORING_SETUP_COOP_TASKRUN },
-  "COOP_TASKRUN TASKRUN_FLAG": { flags: IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, entries: 8 },
-  "DEFER_TASKRUN": { flags: DEFER, entries: 4 },
-  "SINGLE_ISSUER": { flags: IORING_SETUP_SINGLE_ISSUER },
-  "SQPOLL": { flags: IORING_SETUP_SQPOLL },
-  "SQPOLL, 4 entries": { flags: IORING_SETUP_SQPOLL, entries: 4 },
-  "SQE128 CQE32": { flags: IORING_SETUP_SQE128 | IORING_SETUP_CQE32, entries: 8 },
-  "DEFER_TASKRUN SQE128 CQE32": { flags: DEFER | IORING_SETUP_SQE128 | IORING_SETUP_CQE32 },
-  "NO_SQARRAY": { flags: IORING_SETUP_NO_SQARRAY, entries: 4 },
-};
-
-for (const [name, options] of Object.entries(KINDS)) {
+for (const [name, options] of Object.entries(URING_KINDS)) {
   const skip = options.flags === undefined ? false : missingRing({ flags: options.flags });
 
   test(`${name}: files, paths, vectors`, { skip }, async () => {

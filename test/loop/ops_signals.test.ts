@@ -8,27 +8,26 @@ import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { makeUring, SocketPair, within } from "../support/loop.ts";
 import {
+  abortLate,
   bytes,
   countDescriptors,
   CountedSignal,
   dial,
   failure,
   failures,
-  flushed,
   listener,
   put,
+  Reason,
   refuses,
   rejectsWith,
   text,
   WaitingPipe,
 } from "../support/operations.ts";
-import { missingOp, sleep } from "../support/rings.ts";
+import { missingOp } from "../support/rings.ts";
 
 checkLeaks();
 
 const noBind = missingOp(IORING_OP_BIND);
-
-class Reason extends Error {}
 
 /** Nothing can be received: nothing was sent. */
 async function assertNothingSent(uring: Uring, fd: number): Promise<void> {
@@ -157,17 +156,6 @@ test("aborted twice, and by one signal for many", async () => {
   for (const error of await failures(reads)) assert.ok(error instanceof Reason);
   assert.equal(uring.stats.inFlight, 0);
 });
-
-// What completes while JavaScript runs is seen after the abort: the operation has succeeded, its promise has not.
-async function abortLate(uring: Uring, start: (signal: AbortSignal) => Promise<unknown>): Promise<void> {
-  const controller = new AbortController();
-  const promise = start(controller.signal);
-  await flushed(uring);
-  sleep(30);
-  const reason = new Reason();
-  controller.abort(reason);
-  assert.equal(await failure(promise), reason);
-}
 
 test("a descriptor that arrives after its abort is closed", async () => {
   await using uring = makeUring();

@@ -7,8 +7,11 @@ import assert from "node:assert/strict";
 import {
   AF_UNIX,
   IORING_SETUP_COOP_TASKRUN,
+  IORING_SETUP_CQE32,
   IORING_SETUP_DEFER_TASKRUN,
+  IORING_SETUP_NO_SQARRAY,
   IORING_SETUP_SINGLE_ISSUER,
+  IORING_SETUP_SQE128,
   IORING_SETUP_SQPOLL,
   IORING_SETUP_TASKRUN_FLAG,
   O_CLOEXEC,
@@ -48,6 +51,29 @@ export const FLAGS: readonly {
   flags: flags as number,
   skip: missingRing({ flags: flags as number }),
 }));
+
+const DEFER = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+
+/** Kinds and sizes of ring under which everything must work the same. */
+export const URING_KINDS: Readonly<Record<string, UringOptions>> = {
+  "the default": {},
+  "4096 entries": { entries: 4096 },
+  "4 entries": { entries: 4 },
+  "2 entries": { entries: 2 },
+  "1 entry": { entries: 1 },
+  "2 entries and 2 completions": { entries: 2, cqEntries: 2 },
+  "no flags": { flags: 0 },
+  "no flags, 1 entry": { flags: 0, entries: 1 },
+  "COOP_TASKRUN": { flags: IORING_SETUP_COOP_TASKRUN },
+  "COOP_TASKRUN TASKRUN_FLAG": { flags: IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, entries: 8 },
+  "DEFER_TASKRUN": { flags: DEFER, entries: 4 },
+  "SINGLE_ISSUER": { flags: IORING_SETUP_SINGLE_ISSUER },
+  "SQPOLL": { flags: IORING_SETUP_SQPOLL },
+  "SQPOLL, 4 entries": { flags: IORING_SETUP_SQPOLL, entries: 4 },
+  "SQE128 CQE32": { flags: IORING_SETUP_SQE128 | IORING_SETUP_CQE32, entries: 8 },
+  "DEFER_TASKRUN SQE128 CQE32": { flags: DEFER | IORING_SETUP_SQE128 | IORING_SETUP_CQE32 },
+  "NO_SQARRAY": { flags: IORING_SETUP_NO_SQARRAY, entries: 4 },
+};
 
 /** Milliseconds; an idle thread of SQPOLL burns a processor that others need. */
 export const SQ_IDLE = 5;

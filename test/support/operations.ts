@@ -11,9 +11,10 @@ import { check, UringError } from "../../src/ffi/errors.ts";
 import { sockaddr_storage } from "../../src/ffi/structs.ts";
 import { system } from "../../src/ffi/system.ts";
 import { decodeAddress } from "../../src/loop/sockaddr.ts";
-import { type SocketAddress, type Uring } from "../../src/mod.ts";
+import { type DirectDescriptor, type SocketAddress, type Uring } from "../../src/mod.ts";
 import { Fd } from "./descriptors.ts";
 import { within } from "./loop.ts";
+import { sleep } from "./rings.ts";
 
 /** Text as bytes. */
 export function bytes(text: string): Uint8Array<ArrayBuffer> {
@@ -149,6 +150,39 @@ export async function flushed(uring: Uring): Promise<void> {
   const { enters } = uring.stats;
   for (let i = 0; i < 1000 && uring.stats.enters === enters; i++) await Promise.resolve();
   assert.ok(uring.stats.enters > enters, "nothing was submitted");
+}
+
+/** Fills the whole table and empties it again: every slot is free, and once only. */
+export async function assertAllFree(uring: Uring, slots: number): Promise<void> {
+  await uring.nop();
+  const files: DirectDescriptor[] = [];
+  for (let i = 0; i < slots; i++) files.push(await uring.openat("/proc/self/comm", { direct: true }));
+  assert.deepEqual(new Set(files.map((file) => file.slot)).size, slots);
+  assert.equal(
+    (await failure((async () => await uring.openat("/proc/self/comm", { direct: true }))())).code,
+    "ENFILE",
+  );
+  for (const file of files) await uring.close(file);
+}
+
+/** What tests abort with. */
+export class Reason extends Error {}
+
+/**
+ * Aborts an operation that has ended already: what completes while JavaScript runs is seen after the abort. The operation
+ * has succeeded, its promise has not.
+ */
+export async function abortLate(
+  uring: Uring,
+  start: (signal: AbortSignal) => Promise<unknown>,
+): Promise<void> {
+  const controller = new AbortController();
+  const promise = start(controller.signal);
+  await flushed(uring);
+  sleep(30);
+  const reason = new Reason();
+  controller.abort(reason);
+  assert.equal(await failure(promise), reason);
 }
 
 /** A socket that listens, and the address that connections go to. */
