@@ -13,7 +13,7 @@ export interface Pinned {
   readonly address: number;
 }
 
-/** `io_uring_enter`, in the two forms that the hot path uses; both return the kernel's result or `-errno`. */
+/** `io_uring_enter`, in the forms that the hot path uses; all return the kernel's result or `-errno`. */
 export interface EnterCalls {
   /** `io_uring_enter(fd, toSubmit, minComplete, flags, NULL, 0)`. */
   enter(fd: number, toSubmit: number, minComplete: number, flags: number): number;
@@ -24,6 +24,15 @@ export interface EnterCalls {
     minComplete: number,
     flags: number,
     arg: Pinned,
+    size: number,
+  ): number;
+  /** The same with an offset into a registered region in place of an address (`IORING_ENTER_EXT_ARG_REG`). */
+  enterOffset(
+    fd: number,
+    toSubmit: number,
+    minComplete: number,
+    flags: number,
+    offset: number,
     size: number,
   ): number;
 }

@@ -63,6 +63,14 @@ function openEnter(library: string): EnterCalls {
       arg: Pinned,
       size: number,
     ): number => io_uring_enter2(fd, toSubmit, minComplete, flags, arg.address, size),
+    enterOffset: (
+      fd: number,
+      toSubmit: number,
+      minComplete: number,
+      flags: number,
+      offset: number,
+      size: number,
+    ): number => io_uring_enter2(fd, toSubmit, minComplete, flags, offset, size),
   };
 }
 
@@ -85,6 +93,17 @@ function openEnterSyscall(library: string, errno: () => number): EnterCalls {
       size: number,
     ): number => {
       const result = syscall(IO_URING_ENTER, fd, toSubmit, minComplete, flags, arg.address, size);
+      return result < 0 ? -errno() : result;
+    },
+    enterOffset: (
+      fd: number,
+      toSubmit: number,
+      minComplete: number,
+      flags: number,
+      offset: number,
+      size: number,
+    ): number => {
+      const result = syscall(IO_URING_ENTER, fd, toSubmit, minComplete, flags, offset, size);
       return result < 0 ? -errno() : result;
     },
   };

@@ -32,11 +32,25 @@ function open<T extends SymbolTable>(library: string, table: T): Functions<T> {
 
 const ENTER = ["i32", "u32", "u32", "u32", "pointer"] as const;
 const ENTER_ARG = ["i32", "u32", "u32", "u32", "buffer", "u32"] as const;
+const ENTER_OFFSET = [...ENTER, "u32"] as const;
+
+// An offset goes where C has a pointer. Making a pointer object costs more than the call, and there are few offsets.
+const offsets = new Map<number, Deno.PointerValue>();
+
+function offsetPointer(offset: number): Deno.PointerValue {
+  let pointer = offsets.get(offset);
+  if (pointer === undefined) {
+    pointer = Deno.UnsafePointer.create(BigInt(offset));
+    offsets.set(offset, pointer);
+  }
+  return pointer;
+}
 
 function openEnter(library: string): EnterCalls {
-  const { enter, enterArg } = Deno.dlopen(library, {
+  const { enter, enterArg, enterOffset } = Deno.dlopen(library, {
     enter: { name: "io_uring_enter", parameters: ENTER, result: "i32" },
     enterArg: { name: "io_uring_enter2", parameters: ENTER_ARG, result: "i32" },
+    enterOffset: { name: "io_uring_enter2", parameters: ENTER_OFFSET, result: "i32" },
   }).symbols;
   return {
     enter: (fd: number, toSubmit: number, minComplete: number, flags: number): number =>
@@ -49,11 +63,19 @@ function openEnter(library: string): EnterCalls {
       arg: Pinned,
       size: number,
     ): number => enterArg(fd, toSubmit, minComplete, flags, arg.bytes as Uint8Array<ArrayBuffer>, size),
+    enterOffset: (
+      fd: number,
+      toSubmit: number,
+      minComplete: number,
+      flags: number,
+      offset: number,
+      size: number,
+    ): number => enterOffset(fd, toSubmit, minComplete, flags, offsetPointer(offset), size),
   };
 }
 
 function openEnterSyscall(library: string, errno: () => number): EnterCalls {
-  const { enter, enterArg } = Deno.dlopen(library, {
+  const { enter, enterArg, enterOffset } = Deno.dlopen(library, {
     enter: { name: "syscall", parameters: ["i32", ...ENTER, "u32"], result: "i32" },
     // The seventh argument goes by the stack, where the upper half of a 64-bit value must be right.
     enterArg: {
@@ -61,6 +83,7 @@ function openEnterSyscall(library: string, errno: () => number): EnterCalls {
       parameters: ["i32", "i32", "u32", "u32", "u32", "buffer", "usize"],
       result: "i32",
     },
+    enterOffset: { name: "syscall", parameters: ["i32", ...ENTER, "usize"], result: "i32" },
   }).symbols;
   const IO_URING_ENTER = 426;
   return {
@@ -78,6 +101,18 @@ function openEnterSyscall(library: string, errno: () => number): EnterCalls {
     ): number => {
       const bytes = arg.bytes as Uint8Array<ArrayBuffer>;
       const result = enterArg(IO_URING_ENTER, fd, toSubmit, minComplete, flags, bytes, BigInt(size));
+      return result < 0 ? -errno() : result;
+    },
+    enterOffset: (
+      fd: number,
+      toSubmit: number,
+      minComplete: number,
+      flags: number,
+      offset: number,
+      size: number,
+    ): number => {
+      const pointer = offsetPointer(offset);
+      const result = enterOffset(IO_URING_ENTER, fd, toSubmit, minComplete, flags, pointer, BigInt(size));
       return result < 0 ? -errno() : result;
     },
   };

@@ -7,9 +7,11 @@
 import {
   MADV_DONTFORK,
   MAP_ANONYMOUS,
+  MAP_NORESERVE,
   MAP_POPULATE,
   MAP_PRIVATE,
   MAP_SHARED,
+  PROT_NONE,
   PROT_READ,
   PROT_WRITE,
 } from "./abi.ts";
@@ -99,4 +101,13 @@ export class Mapping implements Disposable {
   [Symbol.dispose](): void {
     this.unmap();
   }
+}
+
+/** Takes address space without memory, and returns the function that gives it back. */
+export function reserveAddressSpace(byteLength: number): () => void {
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  const address = check(system().mmap(0, byteLength, PROT_NONE, flags, -1, 0), "mmap");
+  return () => {
+    system().munmap(address, byteLength);
+  };
 }

@@ -11,6 +11,7 @@ import {
   IORING_CQE_F_SKIP,
   IORING_ENTER_ABS_TIMER,
   IORING_ENTER_EXT_ARG,
+  IORING_ENTER_EXT_ARG_REG,
   IORING_ENTER_GETEVENTS,
   IORING_ENTER_REGISTERED_RING,
   IORING_ENTER_SQ_WAIT,
@@ -25,6 +26,7 @@ import {
   IORING_SQ_TASKRUN,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
+import { kernelHas } from "../ffi/kernel.ts";
 import { pinned } from "../ffi/pin.ts";
 import {
   __kernel_timespec,
@@ -32,6 +34,7 @@ import {
   io_sqring_offsets,
   io_uring_getevents_arg,
   io_uring_params,
+  io_uring_reg_wait,
 } from "../ffi/structs.ts";
 import { type System, system } from "../ffi/system.ts";
 import { Cqe } from "./cqe.ts";
@@ -51,6 +54,7 @@ export interface Timespec {
 const ORDERED = ARCH === "x86_64";
 
 const EINTR = -4;
+const EINVAL = -22;
 const ETIME = -62;
 
 /** The submission and the completion queue of one ring. */
@@ -64,9 +68,9 @@ export class RingQueues {
   /** The kernel's `IORING_FEAT_*` bits. */
   readonly features: number;
   /** How many entries the submission queue has. */
-  readonly sqEntries: number;
+  readonly sqEntries!: number;
   /** How many entries the completion queue has. */
-  readonly cqEntries: number;
+  readonly cqEntries!: number;
 
   /** @internal */
   protected ringFd: number;
@@ -76,20 +80,21 @@ export class RingQueues {
   protected enterFlags: number = 0;
 
   readonly #system: System = system();
-  readonly #sqWords: Int32Array;
-  readonly #cqWords: Int32Array;
-  readonly #sqHeadAt: number;
-  readonly #sqTailAt: number;
-  readonly #sqFlagsAt: number;
-  readonly #sqDroppedAt: number;
-  readonly #cqHeadAt: number;
-  readonly #cqTailAt: number;
-  readonly #cqOverflowAt: number;
-  readonly #cqFlagsAt: number;
-  readonly #sqMask: number;
-  readonly #cqMask: number;
-  readonly #sqes: Sqe[] = [];
-  readonly #cqes: Cqe[] = [];
+  #sqWords!: Int32Array;
+  #cqWords!: Int32Array;
+  #sqHeadAt!: number;
+  #sqTailAt!: number;
+  #sqFlagsAt!: number;
+  #sqDroppedAt!: number;
+  #cqHeadAt!: number;
+  #cqTailAt!: number;
+  #cqOverflowAt!: number;
+  #cqFlagsAt!: number;
+  #sqMask!: number;
+  #cqMask!: number;
+  #sqeWords!: Int32Array;
+  #sqes: Sqe[] = [];
+  #cqes: Cqe[] = [];
   #cursor!: Cqe;
   #cqesAt = 0;
   #cqeShift = 0;
@@ -104,10 +109,7 @@ export class RingQueues {
 
   /** @internal */
   protected constructor(parts: RingParts) {
-    const { params, sqRing, cqRing, sqes, flags } = parts;
-    const get = (offset: number): number => params.getUint32(offset, true);
-    const sqAt = (field: number): number => get(io_uring_params.sq_off + field) >> 2;
-    const cqAt = (field: number): number => get(io_uring_params.cq_off + field) >> 2;
+    const { params, flags } = parts;
     this.ringFd = parts.fd;
     this.enterFd = parts.fd;
     if (parts.registeredFd >= 0) {
@@ -115,9 +117,21 @@ export class RingQueues {
       this.enterFlags = IORING_ENTER_REGISTERED_RING;
     }
     this.flags = flags;
-    this.features = get(io_uring_params.features);
-    this.sqEntries = get(io_uring_params.sq_entries);
-    this.cqEntries = get(io_uring_params.cq_entries);
+    this.features = params.getUint32(io_uring_params.features, true);
+    this.#sqpoll = (flags & IORING_SETUP_SQPOLL) !== 0;
+    this.#mustEnter = (flags & IORING_SETUP_IOPOLL) !== 0;
+    this.#mixed = (flags & IORING_SETUP_CQE_MIXED) !== 0;
+    this.#layOver(parts);
+  }
+
+  /** Lays the queues over a ring's memory. */
+  #layOver(parts: RingParts): void {
+    const { params, sqRing, cqRing, sqes, flags } = parts;
+    const get = (offset: number): number => params.getUint32(offset, true);
+    const sqAt = (field: number): number => get(io_uring_params.sq_off + field) >> 2;
+    const cqAt = (field: number): number => get(io_uring_params.cq_off + field) >> 2;
+    (this as { sqEntries: number }).sqEntries = get(io_uring_params.sq_entries);
+    (this as { cqEntries: number }).cqEntries = get(io_uring_params.cq_entries);
     this.#sqWords = new Int32Array(sqRing.buffer, 0, sqRing.byteLength >> 2);
     this.#cqWords = sqRing === cqRing
       ? this.#sqWords
@@ -132,9 +146,6 @@ export class RingQueues {
     this.#cqFlagsAt = cqAt(io_cqring_offsets.flags);
     this.#sqMask = this.#sqWords[sqAt(io_sqring_offsets.ring_mask)]!;
     this.#cqMask = this.#cqWords[cqAt(io_cqring_offsets.ring_mask)]!;
-    this.#sqpoll = (flags & IORING_SETUP_SQPOLL) !== 0;
-    this.#mustEnter = (flags & IORING_SETUP_IOPOLL) !== 0;
-    this.#mixed = (flags & IORING_SETUP_CQE_MIXED) !== 0;
     this.#makeViews(sqes.buffer, cqAt(io_cqring_offsets.cqes));
     if ((flags & IORING_SETUP_NO_SQARRAY) === 0) {
       // Entry n always stands in slot n: the indirection is filled in once.
@@ -146,6 +157,8 @@ export class RingQueues {
   #makeViews(sqes: ArrayBuffer, cqesAt: number): void {
     const sqeBytes = sqeSize(this.flags);
     const words = new Int32Array(sqes, 0, this.sqEntries * sqeBytes >> 2);
+    this.#sqeWords = words;
+    this.#sqes = [];
     for (let i = 0; i < this.sqEntries; i++) {
       this.#sqes.push(new Sqe(words, i * sqeBytes >> 2, sqeBytes));
     }
@@ -153,7 +166,32 @@ export class RingQueues {
     this.#cqesAt = cqesAt;
     this.#cqeShift = Math.log2(cqeWords);
     this.#cursor = new Cqe(this.#cqWords, cqesAt);
+    this.#cqes = [];
     for (let i = 0; i < this.cqEntries; i++) this.#cqes.push(new Cqe(this.#cqWords, cqesAt + i * cqeWords));
+  }
+
+  /** Shows the kernel every entry handed out so far, so that a resize takes them along. @internal */
+  protected publish(): void {
+    Atomics.store(this.#sqWords, this.#sqTailAt, this.#sqTail);
+  }
+
+  /** Moves the queues into the memory that a resize has made, with all that is in them. @internal */
+  protected moveInto(parts: RingParts): void {
+    const [sqeWords, sqMask] = [this.#sqeWords, this.#sqMask];
+    const [cqWords, cqMask, cqesAt] = [this.#cqWords, this.#cqMask, this.#cqesAt];
+    const cqTail = Atomics.load(cqWords, this.#cqTailAt);
+    this.#layOver(parts);
+    // The kernel has copied them, too, but some versions take entries for 64 bytes and completions for 16 always.
+    const sqeSlot = sqeSize(this.flags) >> 2;
+    for (let i = this.#sqHead; i !== this.#sqTail; i = (i + 1) | 0) {
+      const from = (i & sqMask) * sqeSlot;
+      this.#sqeWords.set(sqeWords.subarray(from, from + sqeSlot), (i & this.#sqMask) * sqeSlot);
+    }
+    for (let i = this.#cqHead; i !== cqTail; i = (i + 1) | 0) {
+      const from = cqesAt + ((i & cqMask) << this.#cqeShift);
+      const slot = cqWords.subarray(from, from + (1 << this.#cqeShift));
+      this.#cqWords.set(slot, this.#cqesAt + ((i & this.#cqMask) << this.#cqeShift));
+    }
   }
 
   /** Throws once the ring is closed: its memory is gone. @internal */
@@ -247,6 +285,32 @@ export class RingQueues {
     // A timeout that fires ends the wait, and with SQPOLL that is a moment before its completion is there.
     while (timeout === null && waitNr > 0 && this.cqReady() === 0) this.#enterTimed(0, 1, flags, null, 0);
     return Math.max(submitted, 0);
+  }
+
+  /**
+   * {@link RingQueues.submitAndWaitTimeout} as a registered wait says: `io_uring_submit_and_wait_reg`, Linux 6.13. The
+   * kernel reads the time limit from memory that it has mapped, which is cheaper than to copy it for every call.
+   *
+   * @param waitNr How many completions to wait for.
+   * @param regIndex Which of the waits in the ring's memory region (`ring.registerWaitReg`).
+   */
+  submitAndWaitReg(waitNr: number, regIndex: number): number {
+    // Before anything is published: what is queued stays queued.
+    if ((this.features & IORING_FEAT_EXT_ARG) === 0) this.#failReg(EINVAL);
+    const toSubmit = this.#flush();
+    const flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_EXT_ARG_REG;
+    const all = flags | this.#wakeFlag() | this.enterFlags;
+    const size = io_uring_reg_wait.size;
+    const result = this.#system.enterOffset(this.enterFd, toSubmit, waitNr, all, regIndex * size, size);
+    if (result === ETIME || result === EINTR) return 0;
+    if (result < 0) this.#failReg(result);
+    if (!this.#sqpoll) this.#sqHead = (this.#sqHead + result) | 0;
+    return result;
+  }
+
+  #failReg(result: number): never {
+    const lacking = result === EINVAL && !kernelHas("6.13");
+    this.#fail(result, lacking ? "registered waits need Linux 6.13" : undefined);
   }
 
   /** Waits until the SQPOLL thread has consumed an entry: `io_uring_sqring_wait`, Linux 5.10. */
@@ -499,9 +563,9 @@ export class RingQueues {
     return result;
   }
 
-  #fail(result: number): never {
+  #fail(result: number, hint?: string): never {
     // What a failing call has consumed all the same is only to be seen in the shared word.
     if (this.ringFd >= 0) this.#sqHead = Atomics.load(this.#sqWords, this.#sqHeadAt);
-    throw new UringError(result, "io_uring_enter");
+    throw new UringError(result, "io_uring_enter", { hint });
   }
 }

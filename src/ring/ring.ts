@@ -4,6 +4,7 @@
  * @module
  */
 import {
+  IORING_REGISTER_RESIZE_RINGS,
   IORING_REGISTER_USE_REGISTERED_RING,
   IORING_UNREGISTER_PBUF_RING,
   IORING_UNREGISTER_RING_FDS,
@@ -13,6 +14,7 @@ import { system } from "../ffi/system.ts";
 import { BufRing } from "./buf_ring.ts";
 import { getProbe, type Probe } from "./probe.ts";
 import { RingRegister } from "./register.ts";
+import { resize, type ResizeOptions, resizeParams } from "./resize.ts";
 import { type RingOptions, type RingParts, setupRing } from "./setup.ts";
 import { io_uring_buf_reg, io_uring_rsrc_update } from "../ffi/structs.ts";
 
@@ -49,7 +51,7 @@ const dropped = new FinalizationRegistry<Handles>(({ fd, registered }) => {
  * ```
  */
 export class Ring extends RingRegister implements Disposable {
-  readonly #parts: RingParts;
+  #parts: RingParts;
   readonly #handles: Handles;
   readonly #bufRings = new Map<number, BufRing>();
 
@@ -110,6 +112,36 @@ export class Ring extends RingRegister implements Disposable {
     this.register(IORING_UNREGISTER_PBUF_RING, bytes, 1);
     this.#bufRings.delete(bufRing.bgid);
     bufRing.memory.unmap();
+  }
+
+  /**
+   * Gives the queues another size, with what is in them: entries handed out and not yet submitted, and completions not
+   * yet taken. `io_uring_resize_rings`, Linux 6.13. Only a ring with `IORING_SETUP_DEFER_TASKRUN` can be resized, and none
+   * with `IORING_SETUP_NO_MMAP`. Every `Sqe` and `Cqe` got from the ring before is void: the memory is another.
+   *
+   * @param entries How many submissions fit; rounded up to a power of two, at most 32768.
+   * @param options The size of the completion queue.
+   * @throws RangeError for sizes that cannot be; `UringError`: `EOVERFLOW` when what is in the queues does not fit,
+   * `ENOMEM` when the memory is lacking, `EINVAL` for a ring that cannot be resized. The ring is then as it was.
+   */
+  resizeRings(entries: number, options: ResizeOptions = {}): void {
+    this.assertOpen();
+    const before = this.#parts;
+    const params = resizeParams(before, entries, options);
+    this.publish();
+    let resized = false;
+    try {
+      this.#parts = resize(before, this.ringFd, params, (bytes) => {
+        this.register(IORING_REGISTER_RESIZE_RINGS, bytes, 1);
+        resized = true;
+      });
+    } catch (error) {
+      // The kernel has moved on to memory that could not be mapped.
+      if (resized) this.close();
+      throw error;
+    }
+    this.moveInto(this.#parts);
+    for (const mapping of new Set<Mapping>([before.sqRing, before.cqRing, before.sqes])) mapping.unmap();
   }
 
   /**

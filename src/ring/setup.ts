@@ -175,7 +175,12 @@ export function setupRing(entries: number, options: RingOptions): RingParts {
   }
 }
 
-function mapRing(fd: number, flags: number, params: DataView): Pick<RingParts, "sqRing" | "cqRing" | "sqes"> {
+/** Maps the memory of a ring as its `struct io_uring_params` describes it. */
+export function mapRing(
+  fd: number,
+  flags: number,
+  params: DataView,
+): Pick<RingParts, "sqRing" | "cqRing" | "sqes"> {
   const get = (offset: number): number => params.getUint32(offset, true);
   const sqEntries = get(io_uring_params.sq_entries);
   const array = (flags & IORING_SETUP_NO_SQARRAY) !== 0 ? 0 : 4 * sqEntries;
