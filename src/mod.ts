@@ -13,6 +13,7 @@ export { Mapping } from "./ffi/memory.ts";
 export { type MadviseOptions } from "./loop/advice_ops.ts";
 export { Chain, type LinkOptions } from "./loop/chain.ts";
 export { DirectDescriptor, type Fd } from "./loop/direct.ts";
+export { type RegisterFileOptions } from "./loop/direct_ops.ts";
 export { type BufferRange, type FixedOptions, type FixedVectorOptions } from "./loop/fixed_ops.ts";
 export { epollCreate, type EpollEvent, type EpollWaitOptions } from "./loop/epoll_ops.ts";
 export { type InstallOptions, type VectorOptions, type WriteOptions } from "./loop/file_ops.ts";
@@ -38,6 +39,7 @@ export {
   type StatxOptions,
 } from "./loop/path_ops.ts";
 export { type Path } from "./loop/paths.ts";
+export { Personality } from "./loop/personality.ts";
 export {
   type PipeDirectOptions,
   type PipeEnds,

@@ -4,21 +4,23 @@
  * @module
  */
 import { UringError } from "../ffi/errors.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { Driver } from "./driver.ts";
 
 const ENFILE = 23;
 
 /**
- * A file in the ring's table (a "registered" or "fixed" file): what operations that were asked for `direct` give, and
- * what every operation on a descriptor accepts. It belongs to its `Uring`; close it with that one's `close`.
+ * A file in the ring's table (a "registered" or "fixed" file): what operations that were asked for `direct` and
+ * `registerFile` give, and what every operation on a descriptor accepts. It belongs to its `Uring`; close it with that
+ * one's `close`, or have `await using` do so. What has been submitted on it goes on and ends on the same file.
  */
-export class DirectDescriptor {
+export class DirectDescriptor implements Disposable, AsyncDisposable {
   /** Its index in the table. */
   readonly slot: number;
   /** @internal */
   readonly table: DirectTable;
   /** @internal */
   state: "reserved" | "open" | "closing" | "closed" = "reserved";
+  #waiting: (() => void)[] = [];
 
   /** @internal */
   constructor(table: DirectTable, slot: number) {
@@ -30,6 +32,38 @@ export class DirectDescriptor {
   get closed(): boolean {
     return this.state === "closed" || this.state === "closing";
   }
+
+  /** Closes it, if it is open, without waiting for that. */
+  [Symbol.dispose](): void {
+    if (this.state !== "open") return;
+    this.state = "closing";
+    closeDirect(this.table.driver, this);
+  }
+
+  /** Closes it, if it is open, and resolves when it is closed. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this[Symbol.dispose]();
+    if (this.state !== "closing") return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** It is closed now. @internal */
+  finish(): void {
+    this.state = "closed";
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+}
+
+/** Closes a direct descriptor that nobody waits for. @internal */
+export function closeDirect(driver: Driver, descriptor: DirectDescriptor): void {
+  if (driver.closed) {
+    // The table goes with the ring.
+    descriptor.table.release(descriptor);
+    return;
+  }
+  const op = driver.begin("close");
+  op.sqe!.prepCloseDirect(descriptor.slot);
+  driver.launch(op, { complete: () => descriptor.table.release(descriptor) });
 }
 
 /** A descriptor of the process, or a direct one. */
@@ -40,18 +74,19 @@ export type Fd = number | DirectDescriptor;
  * kernel picks from the other half for multishot accepts.
  */
 export class DirectTable {
-  readonly #ring: Ring;
+  /** The ring's engine. */
+  readonly driver: Driver;
   readonly #size: number;
   #registered = false;
   #used = 0;
   #free: number[] = [];
 
   /**
-   * @param ring The ring.
+   * @param driver The ring's engine.
    * @param size How many slots; an even number.
    */
-  constructor(ring: Ring, size: number) {
-    this.#ring = ring;
+  constructor(driver: Driver, size: number) {
+    this.driver = driver;
     this.#size = size;
   }
 
@@ -95,15 +130,16 @@ export class DirectTable {
   release(descriptor: DirectDescriptor): void {
     // A chain may close what is being closed already because it was aborted: the slot is given back once.
     if (descriptor.state === "closed") return;
-    descriptor.state = "closed";
+    descriptor.finish();
     if (descriptor.slot < this.#size / 2) this.#free.push(descriptor.slot);
   }
 
   /** Registers the table, at first use. */
   register(): void {
     if (this.#registered) return;
-    this.#ring.registerFilesSparse(this.#size);
-    this.#ring.registerFileAllocRange(this.#size / 2, this.#size / 2);
+    const { ring } = this.driver;
+    ring.registerFilesSparse(this.#size);
+    ring.registerFileAllocRange(this.#size / 2, this.#size / 2);
     this.#registered = true;
   }
 

@@ -241,6 +241,7 @@ export class Driver implements Sleeper {
       this.#canceller.usesDrain = true;
     }
     if (options.async === true) op.sqe!.flags |= IOSQE_ASYNC;
+    if (options.personality !== undefined) op.sqe!.personality = options.personality.id;
   }
 
   #applyTimeout(op: Op, timeout: number): void {

@@ -8,7 +8,7 @@ import { addressOf } from "../ffi/pin.ts";
 import { iovec } from "../ffi/structs.ts";
 import type { U64 } from "../ring/sqe_base.ts";
 import type { Piece } from "./arena.ts";
-import type { DirectDescriptor, Fd } from "./direct.ts";
+import { closeDirect, type DirectDescriptor, type Fd } from "./direct.ts";
 import type { Op } from "./op.ts";
 import {
   checkLength,
@@ -20,7 +20,6 @@ import {
   type OperationOptions,
   type TransferOptions,
 } from "./options.ts";
-import { closeDirect } from "./submitter.ts";
 import { XattrOperations } from "./xattr_ops.ts";
 
 /** Options of {@link FileOperations.readv} and {@link FileOperations.writev}. */

@@ -11,12 +11,11 @@ import {
   SOCK_CLOEXEC,
 } from "../ffi/abi.ts";
 import { system } from "../ffi/system.ts";
-import type { DirectDescriptor, Fd } from "./direct.ts";
+import { closeDirect, type DirectDescriptor, type Fd } from "./direct.ts";
 import { Multishot, type MultishotOptions, type Shot } from "./multishot.ts";
 import { Operations } from "./operations.ts";
 import { checkOptions, checkTimeout, checkU32 } from "./options.ts";
 import { BufferPool, type BufferPoolOptions } from "./pool.ts";
-import { closeDirect } from "./submitter.ts";
 
 /** Options of {@link MultishotOperations.acceptMultishot}. */
 export interface AcceptMultishotOptions extends MultishotOptions {

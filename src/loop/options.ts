@@ -4,6 +4,7 @@
  * @module
  */
 import type { U64 } from "../ring/sqe_base.ts";
+import type { Personality } from "./personality.ts";
 
 /** What every operation accepts. */
 export interface OperationOptions {
@@ -21,6 +22,8 @@ export interface OperationOptions {
   drain?: boolean;
   /** Have a worker thread of the kernel's do it, without trying inline first. */
   async?: boolean;
+  /** Act with the credentials that `uring.registerPersonality` has taken down, instead of the thread's. */
+  personality?: Personality;
 }
 
 /** Where in a file, and how much. */

@@ -7,6 +7,7 @@ import { MAP_HUGETLB } from "../ffi/abi.ts";
 import type { DirectTable } from "./direct.ts";
 import type { Driver } from "./driver.ts";
 import { MultishotOperations } from "./multishot_ops.ts";
+import { Personality } from "./personality.ts";
 import { BufferTable, type RegisteredBuffer } from "./registered_buffer.ts";
 
 /** Options of {@link Resources.registerBuffer}. */
@@ -36,5 +37,14 @@ export abstract class Resources extends MultishotOperations {
   registerBuffer(size: number, options: RegisterBufferOptions = {}): RegisteredBuffer {
     this.driver.assertOpen();
     return this.#buffers.add(size, options.hugePages === true ? MAP_HUGETLB : 0);
+  }
+
+  /**
+   * Takes down the credentials that this thread has now, for the option `personality` of operations:
+   * `io_uring_register_personality`, Linux 5.6.
+   */
+  registerPersonality(): Personality {
+    this.driver.assertOpen();
+    return new Personality(this.driver);
   }
 }

@@ -6,10 +6,11 @@
 import { IOSQE_FIXED_FILE } from "../ffi/abi.ts";
 import { system } from "../ffi/system.ts";
 import type { DirectTable, Fd } from "./direct.ts";
-import { DirectDescriptor } from "./direct.ts";
+import { closeDirect, DirectDescriptor } from "./direct.ts";
 import type { Driver } from "./driver.ts";
 import type { Op } from "./op.ts";
 import { checkOptions, type OperationOptions } from "./options.ts";
+import { checkPersonality } from "./personality.ts";
 
 /** The base of `Uring` and of `Chain`. */
 export abstract class Submitter {
@@ -33,7 +34,9 @@ export abstract class Submitter {
   /** Checks the options and that the ring is open. @internal */
   protected check(options: OperationOptions | undefined): void {
     this.driver.assertOpen();
-    if (options !== undefined) checkOptions(options);
+    if (options === undefined) return;
+    checkOptions(options);
+    if (options.personality !== undefined) checkPersonality(options.personality, this.driver);
   }
 
   /** The number that the submission names a descriptor by. @internal */
@@ -92,16 +95,4 @@ export abstract class Submitter {
     if (direct.state !== "reserved") throw new TypeError("The direct descriptor is open already");
     return direct;
   }
-}
-
-/** Closes a direct descriptor that nobody waits for. @internal */
-export function closeDirect(driver: Driver, descriptor: DirectDescriptor): void {
-  if (driver.closed) {
-    // The table goes with the ring.
-    descriptor.table.release(descriptor);
-    return;
-  }
-  const op = driver.begin("close");
-  op.sqe!.prepCloseDirect(descriptor.slot);
-  driver.launch(op, { complete: () => descriptor.table.release(descriptor) });
 }

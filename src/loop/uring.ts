@@ -113,7 +113,8 @@ export class Uring extends Resources implements AsyncDisposable {
     } catch {
       // Before Linux 5.18, or all of the thread's 16 places are taken: a little slower, otherwise the same.
     }
-    super(new Driver(ring), new DirectTable(ring, directDescriptors), registeredBuffers);
+    const driver = new Driver(ring);
+    super(driver, new DirectTable(driver, directDescriptors), registeredBuffers);
   }
 
   /** A ring of this thread that is shared by whoever wants it; made when first asked for, anew when it was closed. */
