@@ -36,9 +36,9 @@ export interface Tables {
   readonly features: readonly Row[];
 }
 
-const RING_TESTS = ["test/ring/"];
-const RAW_TESTS = ["test/ring/", "test/loop/"];
-const LOOP_TESTS = ["test/loop/", "test/fs/", "test/net/"];
+const RING_TESTS = ["test/ring/", "test/liburing/"];
+const RAW_TESTS = ["test/ring/", "test/liburing/", "test/loop/"];
+const LOOP_TESTS = ["test/loop/", "test/liburing/", "test/fs/", "test/net/"];
 const ALL_TESTS = ["test/"];
 /** What tests call the `Uring` that they work with. */
 const RECEIVER = String.raw`\b(?:\w*[uU]ring\w*|l|shared)`;

@@ -5,6 +5,7 @@
  */
 import { IO_URING_OP_SUPPORTED, IORING_REGISTER_PROBE } from "../ffi/abi.ts";
 import { io_uring_probe, io_uring_probe_op } from "../ffi/structs.ts";
+import { OPCODE_KERNEL, OPCODE_NAME } from "../ffi/versions.ts";
 import type { RingRegister } from "./register.ts";
 
 /** What `IORING_REGISTER_PROBE` found: liburing's `struct io_uring_probe`. */
@@ -22,6 +23,16 @@ export class Probe {
   /** Whether an `IORING_OP_*` is supported: `io_uring_opcode_supported`. */
   opcodeSupported(op: number): boolean {
     return this.#supported.has(op);
+  }
+
+  /**
+   * Why an `IORING_OP_*` completes with `-EINVAL` whatever its arguments: `"IORING_OP_PIPE needs Linux 6.16"`, or
+   * undefined where the kernel has it. For programs that drive a `Ring` and want to tell their users.
+   */
+  lacking(op: number): string | undefined {
+    if (this.#supported.has(op)) return undefined;
+    const name = OPCODE_NAME[op];
+    return name === undefined ? `no kernel has operation ${op}` : `${name} needs Linux ${OPCODE_KERNEL[op]}`;
   }
 }
 

@@ -17,6 +17,7 @@ import {
   IORING_ENTER_SQ_WAIT,
   IORING_ENTER_SQ_WAKEUP,
   IORING_FEAT_EXT_ARG,
+  IORING_FEAT_MIN_TIMEOUT,
   IORING_SETUP_CQE_MIXED,
   IORING_SETUP_IOPOLL,
   IORING_SETUP_NO_SQARRAY,
@@ -26,7 +27,6 @@ import {
   IORING_SQ_TASKRUN,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
-import { kernelHas } from "../ffi/kernel.ts";
 import { pinned } from "../ffi/pin.ts";
 import {
   __kernel_timespec,
@@ -37,7 +37,9 @@ import {
   io_uring_reg_wait,
 } from "../ffi/structs.ts";
 import { type System, system } from "../ffi/system.ts";
+import { ENTER_FLAGS } from "../ffi/versions.ts";
 import { Cqe } from "./cqe.ts";
+import { lackingFlags } from "./lacking.ts";
 import { cqeSize, type RingParts, sqeSize } from "./setup.ts";
 import { Sqe } from "./sqe.ts";
 
@@ -296,21 +298,16 @@ export class RingQueues {
    */
   submitAndWaitReg(waitNr: number, regIndex: number): number {
     // Before anything is published: what is queued stays queued.
-    if ((this.features & IORING_FEAT_EXT_ARG) === 0) this.#failReg(EINVAL);
+    if ((this.features & IORING_FEAT_EXT_ARG) === 0) this.#fail(EINVAL, IORING_ENTER_EXT_ARG_REG);
     const toSubmit = this.#flush();
     const flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_EXT_ARG_REG;
     const all = flags | this.#wakeFlag() | this.enterFlags;
     const size = io_uring_reg_wait.size;
     const result = this.#system.enterOffset(this.enterFd, toSubmit, waitNr, all, regIndex * size, size);
     if (result === ETIME || result === EINTR) return 0;
-    if (result < 0) this.#failReg(result);
+    if (result < 0) this.#fail(result, all);
     if (!this.#sqpoll) this.#sqHead = (this.#sqHead + result) | 0;
     return result;
-  }
-
-  #failReg(result: number): never {
-    const lacking = result === EINVAL && !kernelHas("6.13");
-    this.#fail(result, lacking ? "registered waits need Linux 6.13" : undefined);
   }
 
   /** Waits until the SQPOLL thread has consumed an entry: `io_uring_sqring_wait`, Linux 5.10. */
@@ -532,7 +529,7 @@ export class RingQueues {
   /** After a failure: a signal that came before anything was done is nobody's business. */
   #enterAnew(result: number, toSubmit: number, minComplete: number, flags: number): number {
     this.assertOpen();
-    return result === EINTR ? this.#enter(toSubmit, minComplete, flags) : this.#fail(result);
+    return result === EINTR ? this.#enter(toSubmit, minComplete, flags) : this.#fail(result, flags);
   }
 
   /** Returns how many entries were taken, `ETIME` or `EINTR`; throws for every other failure. */
@@ -544,7 +541,10 @@ export class RingQueues {
     minWaitUsec: number,
   ): number {
     if ((this.features & IORING_FEAT_EXT_ARG) === 0) {
-      throw new UringError(22, "io_uring_enter", { hint: "waiting with a timeout needs Linux 5.11" });
+      this.#fail(EINVAL, IORING_ENTER_EXT_ARG);
+    }
+    if (minWaitUsec !== 0 && (this.features & IORING_FEAT_MIN_TIMEOUT) === 0) {
+      throw new UringError(EINVAL, "io_uring_enter", { hint: "a minimum wait needs Linux 6.12" });
     }
     const size = io_uring_getevents_arg.size;
     const arg = this.#waitArg ??= pinned(size + __kernel_timespec.size);
@@ -558,14 +558,15 @@ export class RingQueues {
     const all = flags | IORING_ENTER_EXT_ARG | this.enterFlags;
     const result = this.#system.enterArg(this.enterFd, toSubmit, waitNr, all, arg, size);
     if (result === ETIME || result === EINTR) return result;
-    if (result < 0) this.#fail(result);
+    if (result < 0) this.#fail(result, all);
     if (!this.#sqpoll) this.#sqHead = (this.#sqHead + result) | 0;
     return result;
   }
 
-  #fail(result: number, hint?: string): never {
+  #fail(result: number, flags: number): never {
     // What a failing call has consumed all the same is only to be seen in the shared word.
     if (this.ringFd >= 0) this.#sqHead = Atomics.load(this.#sqWords, this.#sqHeadAt);
+    const hint = result === EINVAL ? lackingFlags(ENTER_FLAGS, flags) : undefined;
     throw new UringError(result, "io_uring_enter", { hint });
   }
 }

@@ -34,6 +34,7 @@ import { Mapping } from "../ffi/memory.ts";
 import { io_cqring_offsets, io_sqring_offsets, io_uring_params } from "../ffi/structs.ts";
 import { system } from "../ffi/system.ts";
 import { SETUP_FLAGS } from "../ffi/versions.ts";
+import { lackingFlags } from "./lacking.ts";
 
 /** The most entries that the kernel gives a submission queue. */
 export const MAX_ENTRIES = 32768;
@@ -258,9 +259,7 @@ function explainSetup(result: number, flags: number, entries: number): Error {
     return new UringError(result, "io_uring_setup", { hint });
   }
   if (errno === EINVAL) {
-    const lacking = SETUP_FLAGS.filter(([bit, , since]) => (flags & bit) !== 0 && !kernelHas(since));
-    const hint = lacking.map(([, name, since]) => `${name} needs Linux ${since}`).join(", ");
-    return new UringError(result, "io_uring_setup", { hint: hint === "" ? undefined : hint });
+    return new UringError(result, "io_uring_setup", { hint: lackingFlags(SETUP_FLAGS, flags) });
   }
   return new UringError(result, "io_uring_setup");
 }
