@@ -20,7 +20,19 @@ export { type InstallOptions, type VectorOptions, type WriteOptions } from "./lo
 export { type FutexOptions, type FutexWaiter, type FutexWords } from "./loop/futex_ops.ts";
 export { Multishot, type MultishotOptions } from "./loop/multishot.ts";
 export {
+  type ControlMessage,
+  type CredentialsMessage,
+  type OtherControlMessage,
+  type ReceivedControlMessage,
+  type RightsMessage,
+} from "./loop/cmsg.ts";
+export { type MessageRoom, type RecvmsgOptions, type SendmsgOptions } from "./loop/message_ops.ts";
+export { ReceivedData, ReceivedMessage } from "./loop/received_message.ts";
+export { type SendZcOptions, type ZeroCopySent } from "./loop/zero_copy_ops.ts";
+export {
+  type AcceptDirectOptions,
   type Accepted,
+  type AcceptOptions,
   type MessageOptions,
   type SocketDirectOptions,
   type SocketOptions,

@@ -141,6 +141,7 @@ export class Canceller {
   /** Asks the kernel to cancel an operation; its own completion tells how that went. */
   cancel(op: Op): void {
     const extra = op.extra ??= {};
+    if (extra.lettingGo === true) return;
     extra.cancelled ??= "once";
     this.send(op);
     // A cancellation that is made at once has no completion that would tell whether it was heard.

@@ -39,6 +39,12 @@ const CLOSE_LIMIT = 10_000;
 /** Set in `user_data`'s high half for the timeout linked to an operation. */
 const TIMEOUT_SIDE = 0x4000_0000;
 
+/**
+ * The largest tag of a message from another ring. Its `user_data` is {@link NOBODY}, which no operation has, with the sign
+ * bit of the high half set, which no request to cancel has, over the tag.
+ */
+export const MOST_TAG = 0x7fff_ffff;
+
 const ENOENT = -2;
 const EAGAIN = -11;
 const EBUSY = -16;
@@ -54,6 +60,14 @@ let executing: Op;
 const executor = (resolve: (value: never) => void): void => {
   executing.resolve = resolve;
 };
+
+/** What takes the messages of other rings. */
+export interface MessageSink {
+  /** Called for each. */
+  message(tag: number, res: number): void;
+  /** Called when the ring closes. */
+  end(error: UringError): void;
+}
 
 type Phase = "open" | "closing" | "closed";
 
@@ -71,6 +85,10 @@ export class Driver implements Sleeper {
   enters = 0;
   /** Whether it was given up with work in flight: the kernel may go on writing into the memory that this work has. */
   abandoned = false;
+  /** Takes the messages of other rings; null while nobody wants any. */
+  inbox: MessageSink | null = null;
+  /** Gets rid of a message that came while there was no {@link Driver.inbox}. */
+  onStray: ((tag: number, res: number) => void) | null = null;
   /** For the waker. */
   waiting = false;
   /** For the waker. */
@@ -369,8 +387,8 @@ export class Driver implements Sleeper {
 
   #complete(cqe: Cqe): void {
     const slot = cqe.userDataLow;
-    if (slot !== NOBODY) {
-      const op = this.#ops[slot]!;
+    const op = slot === NOBODY ? undefined : this.#ops[slot];
+    if (op !== undefined) {
       const res = cqe.res;
       const { view } = op;
       if (
@@ -383,33 +401,38 @@ export class Driver implements Sleeper {
         return;
       }
     }
-    this.#completeRare(slot, cqe);
+    this.#completeRare(slot, op, cqe);
   }
 
   /** A completion that is more than a number for a promise. */
-  #completeRare(slot: number, cqe: Cqe): void {
+  #completeRare(slot: number, op: Op | undefined, cqe: Cqe): void {
+    const high = cqe.userDataHigh;
+    if (slot === NOBODY) {
+      if (high < 0) this.#deliver(high & MOST_TAG, cqe.res);
+      else {
+        this.inFlight--;
+        if (cqe.res === ENOENT || cqe.res === EALREADY) this.#canceller.missed(high);
+      }
+      return;
+    }
+    // Nothing of this ring's: somebody who has its descriptor may have sent a message of his own making.
+    if (op === undefined || (high & ~TIMEOUT_SIDE) !== op.generation || !this.#table.isLive(op)) return;
     const flags = cqe.flags;
     const more = (flags & IORING_CQE_F_MORE) !== 0;
     if (!more) this.inFlight--;
-    if (slot === NOBODY) {
-      if (cqe.res === ENOENT || cqe.res === EALREADY) this.#canceller.missed(cqe.userDataHigh);
-      return;
-    }
-    const op = this.#ops[slot];
-    const generation = cqe.userDataHigh;
-    if (op === undefined || (generation & ~TIMEOUT_SIDE) !== op.generation) return;
     if (op.sink !== null) {
       const sink = op.sink;
       if (!more) this.#table.release(op);
-      sink.complete(cqe.res, flags, more);
+      sink.complete(cqe.res, flags, more, cqe);
     } else if (op.extra === null) settle(this.ring, this.#table, op, cqe.res);
-    else this.#completeExtra(op, cqe.res, (generation & TIMEOUT_SIDE) !== 0);
+    else this.#completeExtra(op, cqe.res, flags, (high & TIMEOUT_SIDE) !== 0);
   }
 
-  #completeExtra(op: Op, res: number, timeoutSide: boolean): void {
+  #completeExtra(op: Op, res: number, flags: number, timeoutSide: boolean): void {
     const extra = op.extra!;
     if (timeoutSide) extra.timedOut ||= res !== ECANCELED;
-    else extra.result = res;
+    else extra.result = extra.each === undefined ? res : extra.each(res, flags, extra.result);
+    if ((flags & IORING_CQE_F_MORE) !== 0) return;
     if (--op.pending > 0) {
       // The time was over, but the kernel missed the operation.
       if (timeoutSide && res !== ECANCELED && res !== ETIME) this.#canceller.cancel(op);
@@ -439,6 +462,25 @@ export class Driver implements Sleeper {
     }
   }
 
+  /** A message from another ring. One that nobody waits for must not leave its descriptor behind. */
+  #deliver(tag: number, res: number): void {
+    if (this.inbox !== null) this.inbox.message(tag, res);
+    else this.onStray?.(tag, res);
+  }
+
+  /** Counts something that is awaited without having been submitted, and keeps looking for completions. */
+  hold(): void {
+    this.inFlight++;
+    this.#schedule();
+  }
+
+  /** Ends a {@link Driver.hold}. */
+  letGo(): void {
+    if (--this.inFlight > 0 || this.#reaping) return;
+    waker.done(this);
+    this.#drained?.();
+  }
+
   #forget(op: Op, ok: boolean, res: number): void {
     const extra = op.extra;
     if (extra !== null) this.#canceller.release(extra);
@@ -457,6 +499,7 @@ export class Driver implements Sleeper {
   async #close(): Promise<void> {
     if (this.#phase === "closed") return;
     this.#phase = "closing";
+    this.inbox?.end(new UringError(ECANCELED, "messages"));
     let progress = performance.now();
     let sweep = SWEEP_FIRST;
     while (this.inFlight > 0 && performance.now() - progress < CLOSE_LIMIT) {
@@ -512,6 +555,7 @@ export class Driver implements Sleeper {
       reject(resolve, error);
       sink?.complete(error.errno, 0, false);
     }
+    this.inbox?.end(error);
     this.inFlight = 0;
     waker.done(this);
     this.#drained?.();

@@ -236,7 +236,8 @@ export abstract class FileOperations extends XattrOperations {
   }
 }
 
-function isDetached(view: ArrayBufferView): boolean {
+/** Whether a view's memory was given away. @internal */
+export function isDetached(view: ArrayBufferView): boolean {
   return view.byteLength === 0 && (view.buffer as ArrayBuffer).detached;
 }
 

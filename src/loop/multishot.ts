@@ -4,6 +4,7 @@
  * @module
  */
 import { UringError } from "../ffi/errors.ts";
+import type { Cqe } from "../ring/cqe.ts";
 import type { Driver } from "./driver.ts";
 import { type Failed, operationError } from "./failure.ts";
 import type { Op } from "./op.ts";
@@ -12,6 +13,8 @@ import type { Op } from "./op.ts";
 export type Shot<T> =
   /** A value for the consumer; `last`: the operation has ended with it, as it should. */
   | { readonly kind: "value"; readonly value: T; readonly last?: boolean }
+  /** Several values at once. */
+  | { readonly kind: "values"; readonly values: readonly T[] }
   /** The end, as it should be. */
   | { readonly kind: "end" }
   /** Nothing: arm again as soon as `ready` resolves, at once without it. */
@@ -24,7 +27,7 @@ export interface MultishotSpec<T> {
   /** Writes the entry of a freshly begun operation. */
   prepare(op: Op): void;
   /** Explains a completion; an error result that it does not know gives undefined. */
-  shot(res: number, flags: number): Shot<T> | undefined;
+  shot(res: number, flags: number, cqe?: Cqe): Shot<T> | undefined;
   /** Gets rid of a value that nobody will take. */
   discard(value: T): void;
   /** Runs when the consumer gets a value. */
@@ -160,17 +163,20 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
   }
 
   /** A completion. @internal */
-  complete(res: number, flags: number, more: boolean): void {
+  complete(res: number, flags: number, more: boolean, cqe?: Cqe): void {
     if (!more) this.#op = null;
-    const shot = this.#spec.shot(res, flags);
+    const shot = this.#spec.shot(res, flags, cqe);
     if (shot?.kind === "value") this.#put(shot.value);
+    else if (shot?.kind === "values") {
+      for (const value of shot.values) this.#put(value);
+    }
     if (more) {
       if (this.#state === "stopping" || this.#driver.closed) this.#cancelAgain();
       else if (!this.#paused && this.#values.length - this.#first >= this.#spec.limit) this.#pause();
       return;
     }
     if (this.#state === "stopping") this.#end();
-    else if (this.#paused && (res === ECANCELED || shot?.kind === "value" || shot?.kind === "again")) {
+    else if (this.#paused && (res === ECANCELED || shot !== undefined && shot.kind !== "end")) {
       this.#resume();
     } else if (shot === undefined) this.#ended(res);
     else if (shot.kind === "end" || (shot.kind === "value" && shot.last === true)) this.#end();

@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { MSG_NOSIGNAL, SOCK_CLOEXEC } from "../ffi/abi.ts";
+import {
+  IORING_ACCEPT_DONTWAIT,
+  IORING_ACCEPT_POLL_FIRST,
+  IORING_RECVSEND_POLL_FIRST,
+  MSG_NOSIGNAL,
+  SOCK_CLOEXEC,
+} from "../ffi/abi.ts";
 import { addressOf, pinned } from "../ffi/pin.ts";
 import { sockaddr_storage } from "../ffi/structs.ts";
 import type { DirectDescriptor, Fd } from "./direct.ts";
@@ -18,6 +24,8 @@ export interface MessageOptions extends OperationOptions {
   flags?: number;
   /** How many bytes; default: the whole buffer. */
   length?: number;
+  /** Wait until the socket is ready before trying (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19). */
+  pollFirst?: boolean;
 }
 
 /** Options of operations that make a descriptor. */
@@ -30,6 +38,24 @@ export interface SocketOptions extends OperationOptions {
 export interface SocketDirectOptions extends SocketOptions {
   /** `true` for a direct descriptor, or one reserved with `chain.direct()`. */
   direct: true | DirectDescriptor;
+}
+
+/** Options of {@link NetOperations.accept}. */
+export interface AcceptOptions extends SocketOptions {
+  /** Fail with `EAGAIN` when no connection waits (`IORING_ACCEPT_DONTWAIT`, Linux 6.10). */
+  dontWait?: boolean;
+  /** Wait for a connection before trying to accept one (`IORING_ACCEPT_POLL_FIRST`, Linux 6.10). */
+  pollFirst?: boolean;
+}
+
+/** {@link AcceptOptions} for a direct descriptor. */
+export interface AcceptDirectOptions extends AcceptOptions, SocketDirectOptions {}
+
+/** The `IORING_ACCEPT_*` bits of options. @internal */
+export function acceptFlags(options: AcceptOptions | undefined): number {
+  if (options === undefined) return 0;
+  return (options.dontWait === true ? IORING_ACCEPT_DONTWAIT : 0) |
+    (options.pollFirst === true ? IORING_ACCEPT_POLL_FIRST : 0);
 }
 
 /** A connection with the address of its other end. */
@@ -119,10 +145,10 @@ export abstract class NetOperations extends ProcessOperations {
   }
 
   /** Accepts a connection as a direct descriptor: `io_uring_prep_accept_direct`, Linux 5.15. */
-  accept(fd: Fd, options: SocketDirectOptions): Promise<DirectDescriptor>;
+  accept(fd: Fd, options: AcceptDirectOptions): Promise<DirectDescriptor>;
   /** Accepts a connection and resolves with its descriptor: `io_uring_prep_accept`, Linux 5.5. */
-  accept(fd: Fd, options?: SocketOptions): Promise<number>;
-  accept(fd: Fd, options?: SocketOptions | SocketDirectOptions): Promise<number | DirectDescriptor> {
+  accept(fd: Fd, options?: AcceptOptions): Promise<number>;
+  accept(fd: Fd, options?: AcceptOptions | AcceptDirectOptions): Promise<number | DirectDescriptor> {
     this.check(options);
     const flags = checkU32("flags", options?.flags ?? 0);
     const number = this.number(fd);
@@ -135,12 +161,13 @@ export abstract class NetOperations extends ProcessOperations {
       op.sqe!.prepAcceptDirect(number, 0, 0, flags & ~SOCK_CLOEXEC, target.slot);
       this.intoDirect(op, target);
     }
+    op.sqe!.ioprio |= acceptFlags(options);
     this.markFd(op, fd);
     return this.promise(op, options);
   }
 
   /** {@link NetOperations.accept} that tells who connected. */
-  acceptFrom(fd: Fd, options?: SocketOptions): Promise<Accepted> {
+  acceptFrom(fd: Fd, options?: AcceptOptions): Promise<Accepted> {
     this.check(options);
     const flags = checkU32("flags", options?.flags ?? 0);
     const number = this.number(fd);
@@ -155,6 +182,7 @@ export abstract class NetOperations extends ProcessOperations {
       address: decodeAddress(memory.bytes, view.getUint32(LENGTH, true)),
     });
     op.sqe!.prepAccept(number, memory.address, memory.address + LENGTH, flags | SOCK_CLOEXEC);
+    op.sqe!.ioprio |= acceptFlags(options);
     this.closeIfLate(op, options);
     this.markFd(op, fd);
     return this.promise(op, options);
@@ -189,6 +217,7 @@ export abstract class NetOperations extends ProcessOperations {
     op.view = buffer;
     if (name === "send") op.sqe!.prepSend(number, address, length, flags | MSG_NOSIGNAL);
     else op.sqe!.prepRecv(number, address, length, flags);
+    if (options?.pollFirst === true) op.sqe!.ioprio |= IORING_RECVSEND_POLL_FIRST;
     this.markFd(op, fd);
     return this.promise(op, options);
   }

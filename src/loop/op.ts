@@ -3,12 +3,16 @@
  *
  * @module
  */
+import type { Cqe } from "../ring/cqe.ts";
 import type { Sqe } from "../ring/sqe.ts";
 
 /** What takes the completions of an operation that has more than one. */
 export interface CompletionSink {
-  /** Called for each completion. `more`: another one will follow. */
-  complete(res: number, flags: number, more: boolean): void;
+  /**
+   * Called for each completion. `more`: another one will follow. `cqe`: the completion itself, valid during the call;
+   * none when the ring was given up.
+   */
+  complete(res: number, flags: number, more: boolean, cqe?: Cqe): void;
 }
 
 /** Turns the kernel's result into the promise's value. */
@@ -152,6 +156,10 @@ export interface Extra {
   timeout?: number | undefined;
   /** The main completion's result, kept until the linked timeout's has come too. */
   result?: number | undefined;
+  /** Sees each main completion of an operation that has several, and tells the result so far. */
+  each?: ((res: number, flags: number, before: number | undefined) => number) | undefined;
+  /** Whether it is done and only waits for the kernel to let go of its memory, which nothing hastens. */
+  lettingGo?: boolean | undefined;
   /** Keeps the time limit where the kernel may not. */
   timer?: ReturnType<typeof setTimeout> | undefined;
   /** Whether the time limit is over. */

@@ -16,9 +16,21 @@ export { Mapping } from "../ffi/memory.ts";
 export { addressOf } from "../ffi/pin.ts";
 export { cString } from "../ffi/cstring.ts";
 export { BufRing, bufRingAdd, bufRingAdvance, bufRingCqAdvance, bufRingMask } from "./buf_ring.ts";
+export { type Cmsg, cmsgAlign, cmsgFirsthdr, cmsgLen, cmsgNexthdr, cmsgPut, cmsgSpace } from "./cmsg.ts";
 export { Cqe } from "./cqe.ts";
 export { Probe } from "./probe.ts";
 export { RingQueues, type Timespec } from "./queues.ts";
+export {
+  recvmsgCmsgFirsthdr,
+  recvmsgCmsgNexthdr,
+  recvmsgControl,
+  recvmsgName,
+  type RecvmsgOut,
+  recvmsgPayload,
+  recvmsgPayloadLength,
+  type RecvmsgRoom,
+  recvmsgValidate,
+} from "./recvmsg_out.ts";
 export { type Memory, RingRegister, type SyncCancelOptions } from "./register.ts";
 export { Ring } from "./ring.ts";
 export { type RingOptions } from "./setup.ts";

@@ -1,0 +1,131 @@
+/**
+ * Sending without copying: the network card reads the caller's memory, or the kernel does later.
+ *
+ * @module
+ */
+import {
+  IORING_CQE_F_MORE,
+  IORING_CQE_F_NOTIF,
+  IORING_NOTIF_USAGE_ZC_COPIED,
+  IORING_RECVSEND_POLL_FIRST,
+  IORING_SEND_ZC_REPORT_USAGE,
+  MSG_NOSIGNAL,
+} from "../ffi/abi.ts";
+import { kernelHas } from "../ffi/kernel.ts";
+import { addressOf } from "../ffi/pin.ts";
+import type { Fd } from "./direct.ts";
+import { MessageOperations, type SendmsgOptions, unlessDetached } from "./message_ops.ts";
+import type { MessageOptions } from "./net_ops.ts";
+import type { Op } from "./op.ts";
+import { checkLength, checkU32, checkView } from "./options.ts";
+import { encodeAddress, type SocketAddress } from "./sockaddr.ts";
+
+/** Options of {@link ZeroCopyOperations.sendZc}. */
+export interface SendZcOptions extends MessageOptions {
+  /** Where to; not on a connection. */
+  address?: SocketAddress;
+}
+
+/** How a zero-copy send went. */
+export interface ZeroCopySent {
+  /** How many bytes the socket took, which may be fewer than asked for (`MSG_WAITALL`: all of them). */
+  readonly length: number;
+  /**
+   * Whether the kernel copied the data after all, as it does on the loopback device and for network cards that cannot
+   * gather: then an ordinary send is cheaper. Undefined before Linux 6.2, which does not tell.
+   */
+  readonly copied: boolean | undefined;
+}
+
+/** The usage that a notification reports. */
+interface Report {
+  usage: number;
+}
+
+let tells: boolean | undefined;
+
+/** Whether the kernel knows `IORING_SEND_ZC_REPORT_USAGE`. */
+function tellsUsage(): boolean {
+  return tells ??= kernelHas("6.2");
+}
+
+function reportFlag(): number {
+  return tellsUsage() ? IORING_SEND_ZC_REPORT_USAGE : 0;
+}
+
+/**
+ * Has an operation end with its notification, and not with its result, which comes first: only then the kernel has let
+ * go of the memory. A failure may have a notification, too.
+ */
+function awaitNotification(op: Op): Report {
+  const report = { usage: 0 };
+  const extra = op.extra ??= {};
+  extra.each = (res, flags, before) => {
+    if ((flags & IORING_CQE_F_NOTIF) !== 0) {
+      report.usage = res;
+      return before ?? 0;
+    }
+    extra.lettingGo = (flags & IORING_CQE_F_MORE) !== 0;
+    return res;
+  };
+  return report;
+}
+
+function sent(length: number, { usage }: Report): ZeroCopySent {
+  const copied = tellsUsage() ? (usage & IORING_NOTIF_USAGE_ZC_COPIED) !== 0 : undefined;
+  return { length, copied };
+}
+
+/** Zero-copy sends, each one entry of the submission queue. */
+export abstract class ZeroCopyOperations extends MessageOperations {
+  /**
+   * Sends from `buffer` without copying it, and settles when the buffer may be used again: when the kernel's notification
+   * has come, on a failure as well. liburing: `io_uring_prep_send_zc`, Linux 6.0; to an address with
+   * `io_uring_prep_send_set_addr`. For TCP and UDP sockets, others reject with `EOPNOTSUPP`; it pays from about 10 KB on.
+   *
+   * The promise may wait for the peer to acknowledge. In a chain the next step starts when the data is handed over, not
+   * when the promise settles.
+   */
+  sendZc(fd: Fd, buffer: ArrayBufferView, options?: SendZcOptions): Promise<ZeroCopySent> {
+    checkView(buffer);
+    this.check(options);
+    const length = checkLength(buffer, options?.length);
+    const flags = checkU32("flags", options?.flags ?? 0);
+    const address = addressOf(buffer);
+    const number = this.number(fd);
+    const name = options?.address === undefined ? null : encodeAddress(options.address);
+    const piece = name === null ? null : this.driver.arena.take(name.length);
+    const op = this.begin("send_zc");
+    op.view = buffer;
+    op.pins = piece?.owner;
+    const report = awaitNotification(op);
+    op.finish = (res) => sent(res, report);
+    op.sqe!.prepSendZc(number, address, length, flags | MSG_NOSIGNAL, this.#zcFlags(options));
+    if (piece !== null) {
+      piece.bytes.set(name!);
+      op.sqe!.prepSendSetAddr(piece.address, name!.length);
+    }
+    this.markFd(op, fd);
+    return this.promise(op, options);
+  }
+
+  #zcFlags(options: { pollFirst?: boolean } | undefined): number {
+    return reportFlag() | (options?.pollFirst === true ? IORING_RECVSEND_POLL_FIRST : 0);
+  }
+
+  /**
+   * {@link MessageOperations.sendmsg} without copying; settles when the buffers may be used again, as
+   * {@link ZeroCopyOperations.sendZc} does: `io_uring_prep_sendmsg_zc`, Linux 6.1.
+   */
+  sendmsgZc(
+    fd: Fd,
+    buffers: ArrayBufferView | readonly ArrayBufferView[],
+    options?: SendmsgOptions,
+  ): Promise<ZeroCopySent> {
+    const { op, views } = this.beginSendmsg("sendmsg_zc", fd, buffers, options);
+    const report = awaitNotification(op);
+    op.finish = (res) => sent(unlessDetached(views, res), report);
+    op.sqe!.ioprio |= reportFlag();
+    return this.promise(op, options);
+  }
+}
