@@ -49,6 +49,23 @@ const TABLE = {
   pthread_kill: { result: "i32", args: ["word", "i32"] },
   // int ioctl(int fd, unsigned long request, ...)
   ioctl: { result: "i32", args: ["i32", "word", "bytes"] },
+  // int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *buf)
+  statx: { result: "i32", args: ["i32", "bytes", "i32", "u32", "bytes"] },
+  // int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+  //   char *const argv[], char *const envp[])
+  posix_spawn: { result: "i32", args: ["bytes", "bytes", "bytes", "bytes", "bytes", "bytes"] },
+  // pid_t waitpid(pid_t pid, int *status, int options)
+  waitpid: { result: "i32", args: ["i32", "bytes", "i32"] },
+  // int kill(pid_t pid, int sig)
+  kill: { result: "i32", args: ["i32", "i32"] },
+  // long syscall(long number, ...): for those with up to two small arguments
+  syscall: { result: "i32", args: ["i32", "i32", "u32"] },
+  // int memfd_create(const char *name, unsigned flags)
+  memfd_create: { result: "i32", args: ["bytes", "u32"] },
+  // int fanotify_init(unsigned flags, unsigned event_f_flags)
+  fanotify_init: { result: "i32", args: ["u32", "u32"] },
+  // int fanotify_mark(int fd, unsigned flags, uint64_t mask, int dirfd, const char *path)
+  fanotify_mark: { result: "i32", args: ["i32", "u32", "word", "i32", "bytes"] },
 } as const;
 
 let opened: Functions<typeof TABLE> | undefined;
