@@ -68,6 +68,7 @@ export { Statx } from "./loop/statx.ts";
 export {
   type AcceptMultishotOptions,
   MultishotOperations,
+  type ReadMultishotOptions,
   type RecvMultishotOptions,
 } from "./loop/multishot_ops.ts";
 export { Uring, type UringOptions, type UringStats } from "./loop/uring.ts";

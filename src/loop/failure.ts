@@ -8,6 +8,7 @@ import {
   IORING_OP_ASYNC_CANCEL,
   IORING_OP_FSYNC,
   IORING_OP_POLL_ADD,
+  IORING_OP_READ_MULTISHOT,
   IORING_OP_RECV,
   IORING_OP_RECVMSG,
   IORING_OP_SEND,
@@ -38,6 +39,7 @@ const OTHERS: Readonly<Record<string, Known>> = {
   "multishot timeout": [IORING_OP_TIMEOUT, "6.4"],
   "multishot accept": [IORING_OP_ACCEPT, PREP_KERNEL["multishot_accept"]],
   "multishot recv": [IORING_OP_RECV, PREP_KERNEL["recv_multishot"]],
+  "multishot read": [IORING_OP_READ_MULTISHOT],
   "multishot recvmsg": [IORING_OP_RECVMSG, PREP_KERNEL["recvmsg_multishot"]],
 };
 
@@ -46,6 +48,11 @@ function known(name: string): Known | undefined {
   const opcode = OPCODE_NAME.indexOf(`IORING_OP_${name.toUpperCase()}`);
   return opcode >= 0 ? [opcode] : OTHERS[name];
 }
+
+/** What an error says that its code alone does not, by operation and errno. */
+const REASONS: Readonly<Record<string, Readonly<Record<number, string>>>> = {
+  "multishot read": { 77: "the file cannot be polled, as files on a disk cannot; read them with read" },
+};
 
 const EINTR = -4;
 const EINVAL = -22;
@@ -77,16 +84,22 @@ export interface Failed {
 /** The error of an operation that ended with `res`. */
 export function operationError(ring: Ring, res: number, op: Failed): UringError {
   const unknown = res === EINVAL || res === EOPNOTSUPP;
+  const reason = REASONS[fullName(op)]?.[-res];
   return new UringError(res === ERESTARTSYS ? EINTR : res, op.name, {
     path: op.path,
     dest: op.dest,
-    hint: unknown && !ring.closed ? lackingHint(ring, res, op) : undefined,
+    hint: (unknown && !ring.closed ? lackingHint(ring, res, op) : undefined) ?? reason,
   });
 }
 
+function fullName({ name, variant }: Failed): string {
+  return variant === undefined ? name : `${variant} ${name}`;
+}
+
 /** Says so when the kernel does not know an operation, which it tells by EINVAL only, or a command, by EOPNOTSUPP. */
-function lackingHint(ring: Ring, res: number, { name, variant }: Failed): string | undefined {
-  const full = variant === undefined ? name : `${variant} ${name}`;
+function lackingHint(ring: Ring, res: number, op: Failed): string | undefined {
+  const { name } = op;
+  const full = fullName(op);
   const [opcode, kernel] = known(full) ?? known(name) ?? [];
   if (opcode === undefined || (res === EOPNOTSUPP && opcode !== IORING_OP_URING_CMD)) return undefined;
   if (!supports(ring, opcode)) return `this kernel lacks ${name}; it needs Linux ${OPCODE_KERNEL[opcode]}`;

@@ -3,19 +3,14 @@
  *
  * @module
  */
-import {
-  IORING_CQE_BUFFER_SHIFT,
-  IORING_CQE_F_BUFFER,
-  IORING_TIMEOUT_MULTISHOT,
-  IOSQE_BUFFER_SELECT,
-  SOCK_CLOEXEC,
-} from "../ffi/abi.ts";
+import { IORING_TIMEOUT_MULTISHOT, IOSQE_BUFFER_SELECT, SOCK_CLOEXEC } from "../ffi/abi.ts";
 import { system } from "../ffi/system.ts";
 import { closeDirect, type DirectDescriptor, type Fd } from "./direct.ts";
-import { Multishot, type MultishotOptions, type Shot } from "./multishot.ts";
+import { Multishot, type MultishotOptions } from "./multishot.ts";
 import { Operations } from "./operations.ts";
 import { checkOptions, checkTimeout, checkU32 } from "./options.ts";
 import { BufferPool, type BufferPoolOptions } from "./pool.ts";
+import { poolChunks } from "./pool_chunks.ts";
 
 /** Options of {@link MultishotOperations.acceptMultishot}. */
 export interface AcceptMultishotOptions extends MultishotOptions {
@@ -38,7 +33,17 @@ export interface RecvMultishotOptions extends MultishotOptions {
   borrow?: boolean;
 }
 
-const ENOBUFS = -105;
+/** Options of {@link MultishotOperations.readMultishot}. */
+export interface ReadMultishotOptions extends MultishotOptions {
+  /** Where the data arrives; default: a pool that this `Uring` shares among its receives and reads. */
+  pool?: BufferPool;
+  /**
+   * Give out views of the pool's memory instead of copies. A chunk is then valid until the next one is asked for: after
+   * that the kernel writes something else there.
+   */
+  borrow?: boolean;
+}
+
 const ETIME = -62;
 
 /** Operations that go on giving results until they are ended; they have no place in a chain. */
@@ -101,48 +106,35 @@ export abstract class MultishotOperations extends Operations {
     const number = this.number(fd);
     const pool = options.pool ?? (this.#pool ??= this.bufferPool());
     if (!this.pools.includes(pool)) throw new TypeError("The pool belongs to another ring");
-    const borrow = options.borrow === true;
-    const lent: number[] = [];
-    const ids = new WeakMap<Uint8Array, number>();
     return new Multishot<Uint8Array>(this.driver, {
       name: "recv",
-      // What waits for the consumer is bounded by the pool.
-      limit: borrow ? Infinity : pool.count,
       prepare: (op) => {
         op.sqe!.prepRecvMultishot(number, 0, 0, flags);
         op.sqe!.flags |= IOSQE_BUFFER_SELECT;
         op.sqe!.bufGroup = pool.bgid;
         this.markFd(op, fd);
       },
-      shot: (res, cqeFlags): Shot<Uint8Array> | undefined => {
-        if (res === ENOBUFS) return { kind: "again", ready: pool.available() };
-        if (res < 0) return undefined;
-        if ((cqeFlags & IORING_CQE_F_BUFFER) === 0) return { kind: "end" };
-        const id = cqeFlags >>> IORING_CQE_BUFFER_SHIFT;
-        const view = pool.take(id, res);
-        if (res === 0) {
-          pool.recycle(id);
-          return { kind: "end" };
-        }
-        if (!borrow) {
-          const copy = new Uint8Array(view);
-          pool.recycle(id);
-          return { kind: "value", value: copy };
-        }
-        ids.set(view, id);
-        return { kind: "value", value: view };
+      ...poolChunks(pool, options.borrow === true),
+    }, options);
+  }
+
+  /**
+   * What can be read from a pipe, a terminal, a socket, an eventfd… in chunks, until it ends:
+   * `io_uring_prep_read_multishot`, Linux 6.7. The kernel picks buffers of a pool as data comes, and waits when all are in
+   * use. A file that cannot be polled, as one on a disk, gives `EBADFD`.
+   */
+  readMultishot(fd: Fd, options: ReadMultishotOptions = {}): Multishot<Uint8Array> {
+    this.checkMultishot(options);
+    const number = this.number(fd);
+    const pool = options.pool ?? (this.#pool ??= this.bufferPool());
+    if (!this.pools.includes(pool)) throw new TypeError("The pool belongs to another ring");
+    return new Multishot<Uint8Array>(this.driver, {
+      name: "read",
+      prepare: (op) => {
+        op.sqe!.prepReadMultishot(number, 0, -1, pool.bgid);
+        this.markFd(op, fd);
       },
-      handOut: (chunk) => {
-        const id = ids.get(chunk);
-        if (id !== undefined) lent.push(id);
-      },
-      discard: (chunk) => {
-        const id = ids.get(chunk);
-        if (id !== undefined) pool.recycle(id);
-      },
-      advance: () => {
-        for (const id of lent.splice(0)) pool.recycle(id);
-      },
+      ...poolChunks(pool, options.borrow === true),
     }, options);
   }
 
@@ -195,7 +187,10 @@ export abstract class MultishotOperations extends Operations {
     checkOptions(options);
   }
 
-  /** Makes a pool of buffers for {@link MultishotOperations.recvMultishot}, Linux 5.19. */
+  /**
+   * Makes a pool of buffers for {@link MultishotOperations.recvMultishot} and {@link MultishotOperations.readMultishot},
+   * Linux 5.19.
+   */
   bufferPool(options: BufferPoolOptions = {}): BufferPool {
     this.driver.assertOpen();
     const pool = new BufferPool(this.driver.ring, this.pools.length, options);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { IORING_CQE_F_BUF_MORE, IOU_PBUF_RING_INC } from "../ffi/abi.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { type BufRing, bufRingAdd, bufRingAdvance, bufRingMask } from "../ring/buf_ring.ts";
 import type { Ring } from "../ring/ring.ts";
@@ -13,6 +14,11 @@ export interface BufferPoolOptions {
   count?: number;
   /** The size of each in bytes; default 16 KiB. */
   size?: number;
+  /**
+   * Use each buffer up bit by bit: what arrives goes behind what is in it already, and the next buffer is begun when it
+   * is full. Few large buffers then serve many small messages. `IOU_PBUF_RING_INC`, Linux 6.12.
+   */
+  incremental?: boolean;
 }
 
 /**
@@ -24,11 +30,18 @@ export class BufferPool {
   readonly count: number;
   /** The size of each in bytes. */
   readonly size: number;
+  /** Whether each buffer is used up bit by bit. */
+  readonly incremental: boolean;
   /** Its group. @internal */
   readonly bgid: number;
   readonly #memory: Mapping;
   readonly #bufRing: BufRing;
   readonly #bytes: Uint8Array;
+  // How much of each buffer was filled, and how many pieces of it are not given back.
+  readonly #filled: Int32Array;
+  readonly #lent: Int32Array;
+  // Whether the kernel still puts something into a buffer.
+  readonly #kernels: Uint8Array;
   #free: number;
   #released = false;
   #waiting: (() => void)[] = [];
@@ -41,9 +54,13 @@ export class BufferPool {
       throw new RangeError(`size must be an integer from 1 on, with count at most 4 GiB, not ${this.size}`);
     }
     this.bgid = bgid;
-    this.#bufRing = ring.setupBufRing(this.count, bgid);
+    this.incremental = options.incremental === true;
+    this.#bufRing = ring.setupBufRing(this.count, bgid, this.incremental ? IOU_PBUF_RING_INC : 0);
     this.#memory = Mapping.anonymous(this.count * this.size);
     this.#bytes = new Uint8Array(this.#memory.buffer);
+    this.#filled = new Int32Array(this.count);
+    this.#lent = new Int32Array(this.count);
+    this.#kernels = new Uint8Array(this.count).fill(1);
     this.#free = this.count;
     const mask = bufRingMask(this.count);
     for (let id = 0; id < this.count; id++) {
@@ -57,15 +74,28 @@ export class BufferPool {
     return this.#free;
   }
 
-  /** The first `length` bytes of a buffer that the kernel has filled. @internal */
-  take(id: number, length: number): Uint8Array {
-    this.#free--;
-    return this.#bytes.subarray(id * this.size, id * this.size + length);
+  /**
+   * The `length` bytes that the kernel has put into a buffer; each is given back with {@link BufferPool.recycle}.
+   *
+   * @param flags The completion's, which tell whether the buffer is used up. @internal
+   */
+  take(id: number, length: number, flags: number): Uint8Array {
+    const at = id * this.size + this.#filled[id]!;
+    this.#filled[id]! += length;
+    this.#lent[id]!++;
+    if ((flags & IORING_CQE_F_BUF_MORE) === 0) {
+      this.#kernels[id] = 0;
+      this.#free--;
+    }
+    return this.#bytes.subarray(at, at + length);
   }
 
-  /** Gives a buffer back to the kernel. @internal */
+  /** Takes back what {@link BufferPool.take} has given; the buffer goes to the kernel with its last piece. @internal */
   recycle(id: number): void {
     if (this.#released) return;
+    if (--this.#lent[id]! > 0 || this.#kernels[id] === 1) return;
+    this.#filled[id] = 0;
+    this.#kernels[id] = 1;
     bufRingAdd(
       this.#bufRing,
       this.#memory.address + id * this.size,

@@ -4,6 +4,8 @@
  * @module
  */
 import { IORING_REGISTER_PBUF_RING, IOU_PBUF_RING_INC } from "../ffi/abi.ts";
+import { UringError } from "../ffi/errors.ts";
+import { kernelHas } from "../ffi/kernel.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { io_uring_buf, io_uring_buf_reg, io_uring_buf_ring } from "../ffi/structs.ts";
 import type { RingRegister } from "./register.ts";
@@ -49,7 +51,11 @@ export class BufRing {
       ring.register(IORING_REGISTER_PBUF_RING, bytes, 1);
     } catch (error) {
       this.memory.unmap();
-      throw error;
+      if ((flags & IOU_PBUF_RING_INC) === 0 || kernelHas("6.12")) throw error;
+      throw new UringError((error as UringError).errno, "io_uring_register", {
+        cause: error,
+        hint: "IOU_PBUF_RING_INC needs Linux 6.12",
+      });
     }
   }
 

@@ -103,8 +103,8 @@ export class SqeFiles extends SqePaths {
   }
 
   /**
-   * Reads what comes, until cancelled, into provided buffers of the group `bufGroup`, at most `nbytes` at a time (0: as
-   * much as a buffer holds). It replaces the entry's `IOSQE_*` bits: `io_uring_prep_read_multishot`, Linux 6.7.
+   * Reads what comes, until cancelled, into provided buffers of the group `bufGroup`; the kernel takes no `nbytes` but 0,
+   * as much as a buffer holds. It replaces the entry's `IOSQE_*` bits: `io_uring_prep_read_multishot`, Linux 6.7.
    */
   prepReadMultishot(fd: number, nbytes: number, offset: U64, bufGroup: number): void {
     this.prepRw(IORING_OP_READ_MULTISHOT, fd, 0, nbytes, offset);
