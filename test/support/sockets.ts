@@ -139,7 +139,7 @@ export function setOption(fd: number, level: number, name: number, value: number
 export function takeError(fd: number): number {
   const value = new Uint8Array(new ArrayBuffer(4));
   check(system().rare.getsockopt(fd, SOL_SOCKET, SO_ERROR, value, Int32Array.of(4)), "getsockopt");
-  return -new DataView(value.buffer).getInt32(0, true);
+  return 0 - new DataView(value.buffer).getInt32(0, true);
 }
 
 /** Sends all of it without the library. */
