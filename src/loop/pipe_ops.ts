@@ -120,7 +120,7 @@ export abstract class PipeOperations extends AdviceOperations {
     return this.promise(op, options);
   }
 
-  /** The slots that a pipe asked for `direct` fills. */
+  /** The slots that a pipe asked for `direct` fills. @internal */
   protected targetPair(direct: true | PipeEnds<DirectDescriptor>): PipeEnds<DirectDescriptor> {
     if (direct === true) {
       const [reader, writer] = this.directs.reservePair();
@@ -131,7 +131,7 @@ export abstract class PipeOperations extends AdviceOperations {
     if (writer.slot !== reader.slot + 1) {
       throw new TypeError("The two ends of a direct pipe are a pair out of chain.directPair()");
     }
-    return { reader, writer };
+    return direct;
   }
 }
 

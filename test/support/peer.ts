@@ -22,7 +22,8 @@ export type PeerTask =
     readonly count: number;
   }
   | { readonly kind: "streams"; readonly fd: number; readonly count: number; readonly size: number }
-  | { readonly kind: "receives"; readonly port: number; readonly answer: number };
+  | { readonly kind: "receives"; readonly port: number; readonly answer: number }
+  | { readonly kind: "pours"; readonly fd: number; readonly text: string; readonly close: boolean };
 
 /** The most that one side waits for the other: milliseconds. */
 const PATIENCE = 30_000;

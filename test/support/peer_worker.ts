@@ -95,12 +95,21 @@ function receives({ port, answer }: PeerTask & { kind: "receives" }): void {
   check(system().write(answer, text, text.length), "write");
 }
 
+/** Writes a text a little later, and closes what it was written to. */
+function pours({ fd, text, close }: PeerTask & { kind: "pours" }): void {
+  sleep(5);
+  const bytes = new TextEncoder().encode(text);
+  check(system().write(fd, bytes, bytes.length), "write");
+  if (close) check(system().close(fd), "close");
+}
+
 function perform(task: PeerTask, turns: Turns): void {
   if (task.kind === "connects") connects(task, turns);
   else if (task.kind === "writes") writes(task, turns);
   else if (task.kind === "triggers") triggers(task, turns);
   else if (task.kind === "streams") streams(task);
   else if (task.kind === "receives") receives(task);
+  else if (task.kind === "pours") pours(task);
 }
 
 self.onmessage = ({ data }): void => {
