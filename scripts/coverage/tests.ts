@@ -22,7 +22,7 @@ const FOLDERS = ["test/ffi", "test/ring", "test/loop", "test/fs", "test/net", "t
 const TABLES: readonly { readonly file: string; readonly name: string; readonly uses: RegExp }[] = [
   { file: "test/support/rings.ts", name: "KINDS", uses: /\bKINDS\b|\bforEachKind\(/ },
   { file: "test/support/loop.ts", name: "FLAGS", uses: /\bFLAGS\b/ },
-  { file: "test/support/kinds.ts", name: "LOOP_KINDS", uses: /\bLOOP_KINDS\b|\bforEachLoopKind\(/ },
+  { file: "test/support/loop.ts", name: "URING_KINDS", uses: /\bURING_KINDS\b/ },
 ];
 
 const TITLE = /["'`]liburing ([\w-]+(?:, [\w-]+)*): /g;

@@ -80,7 +80,7 @@ export function unlessDetached(views: readonly ArrayBufferView[], res: number): 
 /** `sendto`, `sendmsg`, `recvmsg`, each one entry of the submission queue. */
 export abstract class MessageOperations extends NetOperations {
   /**
-   * Sends a datagram to an address and resolves with the number of bytes: `io_uring_prep_sendto`, Linux 6.8.
+   * Sends a datagram to an address and resolves with the number of bytes: `io_uring_prep_sendto`, Linux 6.1.
    * Like `send`, it never raises a signal.
    */
   sendto(

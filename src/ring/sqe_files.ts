@@ -158,7 +158,7 @@ export class SqeFiles extends SqePaths {
     this.opFlags = advice;
   }
 
-  /** {@link SqeFiles.prepFadvise} with a length of 64 bits: `io_uring_prep_fadvise64`, Linux 6.10. */
+  /** {@link SqeFiles.prepFadvise} with a length of 64 bits: `io_uring_prep_fadvise64`, Linux 6.11. */
   prepFadvise64(fd: number, offset: U64, len: U64, advice: number): void {
     this.prepRw(IORING_OP_FADVISE, fd, len, 0, offset);
     this.opFlags = advice;
@@ -170,7 +170,7 @@ export class SqeFiles extends SqePaths {
     this.opFlags = advice;
   }
 
-  /** {@link SqeFiles.prepMadvise} with a length of 64 bits: `io_uring_prep_madvise64`, Linux 6.10. */
+  /** {@link SqeFiles.prepMadvise} with a length of 64 bits: `io_uring_prep_madvise64`, Linux 6.11. */
   prepMadvise64(addr: U64, length: U64, advice: number): void {
     this.prepRw(IORING_OP_MADVISE, -1, addr, 0, length);
     this.opFlags = advice;

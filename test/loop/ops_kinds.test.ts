@@ -2,18 +2,82 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { SHUT_WR } from "../../src/ffi/abi.ts";
+import { kernelHas } from "../../src/ffi/kernel.ts";
+import { Uring } from "../../src/mod.ts";
+import { OPERATION_CASES, type OperationCase, titleOf } from "../support/cases/mod.ts";
 import { assertContent, content } from "../support/content.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { makeUring, SocketPair, URING_KINDS, within } from "../support/loop.ts";
 import { bytes, Digest, digest, failures, text, WaitingPipe } from "../support/operations.ts";
-import { missingRing } from "../support/rings.ts";
+import { makeRing, missingRing } from "../support/rings.ts";
 
 checkLeaks();
 
+/** The operations of the table that this kernel has. */
+const CASES = presentCases();
+
+function presentCases(): readonly OperationCase[] {
+  using ring = makeRing(1);
+  const probe = ring.getProbe();
+  return OPERATION_CASES.filter(({ op, kernel, skip = false }) =>
+    skip === false && probe.opcodeSupported(op) && (kernel === undefined || kernelHas(kernel))
+  );
+}
+
+/** The methods of `Uring` that are no operations. */
+const OTHER_METHODS = [
+  "constructor",
+  "ref",
+  "unref",
+  "link",
+  "linkSettled",
+  "localAddress",
+  "remoteAddress",
+  "setsockopt",
+  "disposeAsync",
+  "bufferPool",
+  "registerBuffer",
+  "registerPersonality",
+];
+
+test("every method of Uring is in the table of operations", () => {
+  const methods = new Set<string>();
+  for (let type = Uring.prototype as object; type !== Object.prototype; type = Object.getPrototypeOf(type)) {
+    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(type))) {
+      if (typeof value === "function") methods.add(name);
+    }
+  }
+  // What is protected in TypeScript is a method like any other at run time.
+  const inner = ["begin", "promise", "checkMultishot", "beginPath", "beginSendmsg", "targetPair"];
+  const plumbing = ["check", "number", "markFd", "closeIfLate", "intoDirect", "intoDirects", "target"];
+  const known = new Set([
+    ...OTHER_METHODS,
+    ...inner,
+    ...plumbing,
+    ...OPERATION_CASES.map((one) => one.method),
+  ]);
+  const without = [...methods].filter((name) => !known.has(name));
+  assert.deepEqual(without, [], "these have no entry in test/support/cases/");
+  assert.deepEqual([...known].filter((name) => !methods.has(name)), []);
+});
+
 for (const [name, options] of Object.entries(URING_KINDS)) {
   const skip = options.flags === undefined ? false : missingRing({ flags: options.flags });
+
+  test(`${name}: every operation`, { skip }, async () => {
+    await using uring = makeUring(options);
+    for (const one of CASES) {
+      using dir = new TempDir();
+      try {
+        await within(one.run(uring, dir), titleOf(one));
+      } catch (cause) {
+        throw new Error(`${titleOf(one)}: ${cause}`, { cause });
+      }
+    }
+    assert.equal(uring.stats.inFlight, 0);
+  });
 
   test(`${name}: files, paths, vectors`, { skip }, async () => {
     await using uring = makeUring(options);

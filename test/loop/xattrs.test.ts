@@ -7,21 +7,9 @@ import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { collect, makeUring } from "../support/loop.ts";
 import { bytes, failure, Reason, refuses, rejectsWith, text } from "../support/operations.ts";
-import { blockOf, makeRing, once, path as rawPath } from "../support/rings.ts";
+import { missingXattrs } from "../support/xattrs.ts";
 
 checkLeaks();
-
-/** Why the file system of temporary files has no attributes, or `false`. */
-function missingXattrs(): string | false {
-  using dir = new TempDir();
-  writeFileSync(dir.of("file"), "");
-  using ring = makeRing(1);
-  const value = blockOf("x");
-  const name = rawPath("user.test");
-  const file = rawPath(dir.of("file"));
-  const { res } = once(ring, (sqe) => sqe.prepSetxattr(name, value.address, file, 0, 1));
-  return res === 0 ? false : `no extended attributes here: ${res}`;
-}
 
 const skip = missingXattrs();
 
