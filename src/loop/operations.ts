@@ -63,7 +63,8 @@ export abstract class Operations extends ZeroCopyOperations {
 
   /**
    * Cancels one operation on a descriptor, all on it, or everything in flight on this ring, and resolves with their
-   * number: `io_uring_prep_cancel_fd` and `io_uring_prep_cancel64`, Linux 5.19. Their promises reject with `ECANCELED`
+   * number (the kernel counts all that wait for futexes as one, and all that wait for children):
+   * `io_uring_prep_cancel_fd` and `io_uring_prep_cancel64`, Linux 5.19. Their promises reject with `ECANCELED`
    * once they have ended. To cancel a single operation, give it a `signal`.
    */
   cancel(target: CancelTarget, options?: OperationOptions): Promise<number> {

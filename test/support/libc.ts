@@ -60,6 +60,8 @@ const TABLE = {
   kill: { result: "i32", args: ["i32", "i32"] },
   // long syscall(long number, ...): for those with up to two small arguments
   syscall: { result: "i32", args: ["i32", "i32", "u32"] },
+  // int ftruncate(int fd, off_t length)
+  ftruncate: { result: "i32", args: ["i32", "word"] },
   // int memfd_create(const char *name, unsigned flags)
   memfd_create: { result: "i32", args: ["bytes", "u32"] },
   // int fanotify_init(unsigned flags, unsigned event_f_flags)
