@@ -3,18 +3,15 @@
  *
  * @module
  */
-import { IORING_REGISTER_PBUF_RING, IOU_PBUF_RING_INC } from "../ffi/abi.ts";
-import { UringError } from "../ffi/errors.ts";
-import { kernelHas } from "../ffi/kernel.ts";
-import { Mapping } from "../ffi/memory.ts";
-import { io_uring_buf, io_uring_buf_reg, io_uring_buf_ring } from "../ffi/structs.ts";
-import type { RingRegister } from "./register.ts";
+import type { Mapping } from "../ffi/memory.ts";
+import { io_uring_buf, io_uring_buf_ring } from "../ffi/structs.ts";
+import type { RingQueues } from "./queues.ts";
 
 const BUF_WORDS = io_uring_buf.size >> 2;
 
 /**
- * A ring of provided buffers, `struct io_uring_buf_ring`: made by `ring.setupBufRing`, filled with
- * {@link bufRingAdd} and {@link bufRingAdvance}.
+ * A ring of provided buffers, `struct io_uring_buf_ring`: made by `ring.setupBufRing` or `ring.registerBufRing`, filled
+ * with {@link bufRingAdd} and {@link bufRingAdvance}.
  */
 export class BufRing {
   /** How many buffers it holds. */
@@ -28,35 +25,24 @@ export class BufRing {
   #tail = 0;
 
   /** @internal */
-  constructor(ring: RingRegister, entries: number, bgid: number, flags: number) {
-    if (!Number.isInteger(entries) || entries < 1 || entries > 32768 || (entries & (entries - 1)) !== 0) {
-      throw new RangeError(`entries must be a power of two from 1 to 32768, not ${entries}`);
-    }
-    if (!Number.isInteger(bgid) || bgid < 0 || bgid > 0xffff) {
-      throw new RangeError(`bgid must be 16 bits, not ${bgid}`);
-    }
-    if ((flags & ~IOU_PBUF_RING_INC) !== 0) throw new RangeError(`Unknown buffer ring flags: ${flags}`);
+  constructor(memory: Mapping, entries: number, bgid: number) {
     this.entries = entries;
     this.bgid = bgid;
-    this.memory = Mapping.anonymous(Math.max(4096, entries * io_uring_buf.size));
-    this.#words = new Int32Array(this.memory.buffer);
-    this.#halves = new Uint16Array(this.memory.buffer);
-    const bytes = new Uint8Array(new ArrayBuffer(io_uring_buf_reg.size));
-    const view = new DataView(bytes.buffer);
-    view.setBigUint64(io_uring_buf_reg.ring_addr, BigInt(this.memory.address), true);
-    view.setUint32(io_uring_buf_reg.ring_entries, entries, true);
-    view.setUint16(io_uring_buf_reg.bgid, bgid, true);
-    view.setUint16(io_uring_buf_reg.flags, flags, true);
-    try {
-      ring.register(IORING_REGISTER_PBUF_RING, bytes, 1);
-    } catch (error) {
-      this.memory.unmap();
-      if ((flags & IOU_PBUF_RING_INC) === 0 || kernelHas("6.12")) throw error;
-      throw new UringError((error as UringError).errno, "io_uring_register", {
-        cause: error,
-        hint: "IOU_PBUF_RING_INC needs Linux 6.12",
-      });
-    }
+    this.memory = memory;
+    this.#words = new Int32Array(memory.buffer, 0, entries * BUF_WORDS);
+    this.#halves = new Uint16Array(memory.buffer, 0, entries * BUF_WORDS * 2);
+    this.init();
+  }
+
+  /** How far JavaScript has published, 16 bits. @internal */
+  get tail(): number {
+    return this.#tail;
+  }
+
+  /** Begins anew, with no buffer in it. @internal */
+  init(): void {
+    this.#tail = 0;
+    Atomics.store(this.#halves, io_uring_buf_ring.tail >> 1, 0);
   }
 
   /** Writes a buffer `offset` entries past the tail. @internal */
@@ -80,6 +66,11 @@ export class BufRing {
 /** The mask for {@link bufRingAdd}: `io_uring_buf_ring_mask`. */
 export function bufRingMask(entries: number): number {
   return entries - 1;
+}
+
+/** Makes a ring of buffers empty, before it is first used: `io_uring_buf_ring_init`. A new one is. */
+export function bufRingInit(br: BufRing): void {
+  br.init();
 }
 
 /**
@@ -108,8 +99,21 @@ export function bufRingAdvance(br: BufRing, count: number): void {
   br.advance(count);
 }
 
-/** {@link bufRingAdvance} and `cqAdvance` by the same count: `io_uring_buf_ring_cq_advance`. */
-export function bufRingCqAdvance(ring: RingRegister, br: BufRing, count: number): void {
-  br.advance(count);
-  ring.cqAdvance(count);
+/**
+ * {@link bufRingAdvance} and `cqAdvance`: `io_uring_buf_ring_cq_advance`, or with two counts
+ * `__io_uring_buf_ring_cq_advance`.
+ *
+ * @param ring The ring.
+ * @param br Its ring of buffers.
+ * @param cqCount How many completions are done.
+ * @param bufCount How many buffers were added. Default: as many.
+ */
+export function bufRingCqAdvance(
+  ring: RingQueues,
+  br: BufRing,
+  cqCount: number,
+  bufCount: number = cqCount,
+): void {
+  br.advance(bufCount);
+  ring.cqAdvance(cqCount);
 }

@@ -15,11 +15,29 @@ export {
 export { Mapping } from "../ffi/memory.ts";
 export { addressOf } from "../ffi/pin.ts";
 export { cString } from "../ffi/cstring.ts";
-export { BufRing, bufRingAdd, bufRingAdvance, bufRingCqAdvance, bufRingMask } from "./buf_ring.ts";
+export {
+  BufRing,
+  bufRingAdd,
+  bufRingAdvance,
+  bufRingCqAdvance,
+  bufRingInit,
+  bufRingMask,
+} from "./buf_ring.ts";
 export { type Cmsg, cmsgAlign, cmsgFirsthdr, cmsgLen, cmsgNexthdr, cmsgPut, cmsgSpace } from "./cmsg.ts";
 export { Cqe } from "./cqe.ts";
 export { Probe } from "./probe.ts";
 export { RingQueues, type Timespec } from "./queues.ts";
+export {
+  type Query,
+  type QueryOpcodes,
+  queryOpcodes,
+  type QueryResult,
+  type QueryScq,
+  queryScq,
+  type QueryZcrx,
+  queryZcrx,
+  registerQuery,
+} from "./query.ts";
 export {
   recvmsgCmsgFirsthdr,
   recvmsgCmsgNexthdr,
@@ -31,8 +49,33 @@ export {
   type RecvmsgRoom,
   recvmsgValidate,
 } from "./recvmsg_out.ts";
-export { type Memory, RingRegister, type SyncCancelOptions } from "./register.ts";
-export { Ring } from "./ring.ts";
+export { RegWait, RegWaits } from "./reg_wait.ts";
+export { RingRegister } from "./register.ts";
+export { type Hints, ioUringRegister, RingRegisterBase } from "./register_base.ts";
+export { type BufRingOptions, RingRegisterBufRing } from "./register_buf_ring.ts";
+export { type Memory, RingRegisterBuffers } from "./register_buffers.ts";
+export { RingRegisterFiles } from "./register_files.ts";
+export { RingRegisterLimits } from "./register_limits.ts";
+export { detachedSqe, registerSyncMsg } from "./register_sync_msg.ts";
+export {
+  type NapiOptions,
+  type NapiSettings,
+  type RegionOptions,
+  RingRegisterWait,
+  type SyncCancelOptions,
+} from "./register_wait.ts";
+export { RingRegisterZcrx, type ZcrxIfqOptions } from "./register_zcrx.ts";
+export type { ResizeOptions } from "./resize.ts";
+export {
+  type BpfFilter,
+  type BpfInstruction,
+  bpfJump,
+  bpfStmt,
+  registerBpfFilterTask,
+  registerRestrictionsTask,
+  type Restriction,
+} from "./restrictions.ts";
+export { getProbe, Ring } from "./ring.ts";
 export { type RingOptions } from "./setup.ts";
 export { Sqe } from "./sqe.ts";
 export { SqeBase, type U64 } from "./sqe_base.ts";
@@ -41,3 +84,4 @@ export { SqeFiles } from "./sqe_files.ts";
 export { SqeNet } from "./sqe_net.ts";
 export { SqePaths } from "./sqe_paths.ts";
 export { SqePipes } from "./sqe_pipes.ts";
+export { ZcrxIfq, zcrxOffset } from "./zcrx.ts";

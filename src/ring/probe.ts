@@ -6,7 +6,7 @@
 import { IO_URING_OP_SUPPORTED, IORING_REGISTER_PROBE } from "../ffi/abi.ts";
 import { io_uring_probe, io_uring_probe_op } from "../ffi/structs.ts";
 import { OPCODE_KERNEL, OPCODE_NAME } from "../ffi/versions.ts";
-import type { RingRegister } from "./register.ts";
+import type { RingRegisterBase } from "./register_base.ts";
 
 /** What `IORING_REGISTER_PROBE` found: liburing's `struct io_uring_probe`. */
 export class Probe {
@@ -36,12 +36,11 @@ export class Probe {
   }
 }
 
-/** Probes a ring. */
-export function getProbe(ring: RingRegister): Probe {
-  const MOST = 256;
-  const bytes = new Uint8Array(new ArrayBuffer(io_uring_probe.size + MOST * io_uring_probe_op.size));
+/** Probes a ring for the operations below `count`. */
+export function registerProbe(ring: RingRegisterBase, count: number): Probe {
+  const bytes = new Uint8Array(new ArrayBuffer(io_uring_probe.size + count * io_uring_probe_op.size));
   const view = new DataView(bytes.buffer);
-  ring.register(IORING_REGISTER_PROBE, bytes, MOST);
+  ring.register(IORING_REGISTER_PROBE, bytes, count);
   const supported = new Set<number>();
   for (let i = 0; i < view.getUint8(io_uring_probe.ops_len); i++) {
     const at = io_uring_probe.size + i * io_uring_probe_op.size;

@@ -13,6 +13,7 @@ import {
 import { UringError } from "../ffi/errors.ts";
 import { reserveAddressSpace } from "../ffi/memory.ts";
 import { io_cqring_offsets, io_sqring_offsets, io_uring_cqe, io_uring_params } from "../ffi/structs.ts";
+import type { Hints } from "./register_base.ts";
 import { checkOptions, cqeSize, mapRing, MAX_ENTRIES, type RingParts, sqeSize } from "./setup.ts";
 
 /** What {@link Ring.resizeRings} takes beside the entries. */
@@ -27,6 +28,12 @@ const EBADF = 9;
 const EINVAL = 22;
 const PAGE = 4096;
 const SQ_ARRAY = io_uring_params.sq_off + io_sqring_offsets.array;
+
+/** What the kernel's refusals mean. */
+export const RESIZE_HINTS: Hints = {
+  EINVAL: "only a ring with IORING_SETUP_DEFER_TASKRUN can be resized",
+  EOVERFLOW: "what is in the queues does not fit",
+};
 
 function roundUp(entries: number, most: number): number {
   return 2 ** Math.ceil(Math.log2(Math.min(entries, most)));

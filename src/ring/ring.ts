@@ -6,31 +6,30 @@
 import {
   IORING_REGISTER_RESIZE_RINGS,
   IORING_REGISTER_USE_REGISTERED_RING,
-  IORING_UNREGISTER_PBUF_RING,
   IORING_UNREGISTER_RING_FDS,
 } from "../ffi/abi.ts";
 import type { Mapping } from "../ffi/memory.ts";
 import { system } from "../ffi/system.ts";
-import { BufRing } from "./buf_ring.ts";
-import { getProbe, type Probe } from "./probe.ts";
+import type { Probe } from "./probe.ts";
 import { RingRegister } from "./register.ts";
-import { resize, type ResizeOptions, resizeParams } from "./resize.ts";
+import { Argument } from "./register_base.ts";
+import { resize, RESIZE_HINTS, type ResizeOptions, resizeParams } from "./resize.ts";
 import { type RingOptions, type RingParts, setupRing } from "./setup.ts";
-import { io_uring_buf_reg, io_uring_rsrc_update } from "../ffi/structs.ts";
+import { io_uring_rsrc_update } from "../ffi/structs.ts";
 
 /** What keeps a ring open: its descriptor and its index among the registered rings, −1 for none. */
 interface Handles {
-  readonly fd: number;
+  fd: number;
   registered: number;
 }
 
 // A ring that is dropped without being closed gives these back once collected. The mappings see to themselves.
 const dropped = new FinalizationRegistry<Handles>(({ fd, registered }) => {
   if (registered >= 0) {
-    const { bytes, view } = struct(io_uring_rsrc_update.size);
-    view.setUint32(io_uring_rsrc_update.offset, registered, true);
+    const arg = new Argument(io_uring_rsrc_update.size);
+    arg.set32(io_uring_rsrc_update.offset, registered);
     const [via, flag] = fd < 0 ? [registered, IORING_REGISTER_USE_REGISTERED_RING] : [fd, 0];
-    system().register(via, (IORING_UNREGISTER_RING_FDS | flag) >>> 0, bytes, 1);
+    system().register(via, (IORING_UNREGISTER_RING_FDS | flag) >>> 0, arg.bytes, 1);
   }
   if (fd >= 0) system().close(fd);
 });
@@ -53,7 +52,6 @@ const dropped = new FinalizationRegistry<Handles>(({ fd, registered }) => {
 export class Ring extends RingRegister implements Disposable {
   #parts: RingParts;
   readonly #handles: Handles;
-  readonly #bufRings = new Map<number, BufRing>();
 
   /**
    * Sets up a ring: `io_uring_queue_init_params`.
@@ -87,31 +85,9 @@ export class Ring extends RingRegister implements Disposable {
     this.#handles.registered = -1;
   }
 
-  /** Which operations this kernel supports: `io_uring_get_probe_ring`, Linux 5.6. */
-  getProbe(): Probe {
-    return getProbe(this);
-  }
-
-  /**
-   * Makes a ring of provided buffers: `io_uring_setup_buf_ring`, Linux 5.19.
-   *
-   * @param entries How many buffers it holds; a power of two, at most 32768.
-   * @param bgid Its group, for `sqe.bufGroup`.
-   * @param flags `IOU_PBUF_RING_INC` (Linux 6.12).
-   */
-  setupBufRing(entries: number, bgid: number, flags = 0): BufRing {
-    const bufRing = new BufRing(this, entries, bgid, flags);
-    this.#bufRings.set(bgid, bufRing);
-    return bufRing;
-  }
-
-  /** Takes a ring of provided buffers back and unmaps it: `io_uring_free_buf_ring`. The buffers stay the caller's. */
-  freeBufRing(bufRing: BufRing): void {
-    const { bytes, view } = struct(io_uring_buf_reg.size);
-    view.setUint16(io_uring_buf_reg.bgid, bufRing.bgid, true);
-    this.register(IORING_UNREGISTER_PBUF_RING, bytes, 1);
-    this.#bufRings.delete(bufRing.bgid);
-    bufRing.memory.unmap();
+  override closeRingFd(): void {
+    super.closeRingFd();
+    this.#handles.fd = -1;
   }
 
   /**
@@ -132,7 +108,7 @@ export class Ring extends RingRegister implements Disposable {
     let resized = false;
     try {
       this.#parts = resize(before, this.ringFd, params, (bytes) => {
-        this.register(IORING_REGISTER_RESIZE_RINGS, bytes, 1);
+        this.register(IORING_REGISTER_RESIZE_RINGS, bytes, 1, RESIZE_HINTS);
         resized = true;
       });
     } catch (error) {
@@ -151,13 +127,12 @@ export class Ring extends RingRegister implements Disposable {
   close(): void {
     if (this.closed) return;
     dropped.unregister(this);
-    const { fd, sqRing, cqRing, sqes } = this.#parts;
+    const { sqRing, cqRing, sqes } = this.#parts;
+    const { fd } = this.#handles;
     this.unregisterRingFd();
     if (fd >= 0) system().close(fd);
     this.retire();
     for (const mapping of new Set<Mapping>([sqRing, cqRing, sqes])) mapping.unmap();
-    for (const bufRing of this.#bufRings.values()) bufRing.memory.unmap();
-    this.#bufRings.clear();
   }
 
   /** The same as {@link Ring.close}. */
@@ -166,7 +141,8 @@ export class Ring extends RingRegister implements Disposable {
   }
 }
 
-function struct(size: number): { bytes: Uint8Array; view: DataView } {
-  const bytes = new Uint8Array(new ArrayBuffer(size));
-  return { bytes, view: new DataView(bytes.buffer) };
+/** Which operations this kernel supports, asked through a ring made for that: `io_uring_get_probe`, Linux 5.6. */
+export function getProbe(): Probe {
+  using ring = new Ring(2);
+  return ring.getProbe();
 }
