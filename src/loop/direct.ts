@@ -4,6 +4,7 @@
  * @module
  */
 import { UringError } from "../ffi/errors.ts";
+import { kernelHas } from "../ffi/kernel.ts";
 import type { Driver } from "./driver.ts";
 
 const ENFILE = 23;
@@ -78,6 +79,7 @@ export class DirectTable {
   readonly driver: Driver;
   readonly #size: number;
   #registered = false;
+  #shared = false;
   #used = 0;
   #free: number[] = [];
 
@@ -138,9 +140,17 @@ export class DirectTable {
   register(): void {
     if (this.#registered) return;
     const { ring } = this.driver;
-    ring.registerFilesSparse(this.#size);
-    ring.registerFileAllocRange(this.#size / 2, this.#size / 2);
+    if (kernelHas("5.19")) ring.registerFilesSparse(this.#size);
+    else ring.registerFiles(new Int32Array(this.#size).fill(-1));
     this.#registered = true;
+  }
+
+  /** Has the kernel pick slots for {@link DirectTable.adopt} where none is reserved. */
+  shareWithKernel(): void {
+    if (this.#shared) return;
+    this.register();
+    this.driver.ring.registerFileAllocRange(this.#size / 2, this.#size / 2);
+    this.#shared = true;
   }
 
   /** The index behind a descriptor for the submission. */

@@ -19,7 +19,7 @@ export abstract class DirectOperations extends FixedOperations {
   /**
    * Puts a descriptor of the process into the ring's table and resolves with the direct descriptor, which is cheaper to
    * operate on. Both name the same open file, and each is closed by itself. liburing: `io_uring_prep_files_update`,
-   * Linux 5.6 (5.19 for the table).
+   * Linux 5.6.
    */
   registerFile(fd: number, options?: RegisterFileOptions): Promise<DirectDescriptor> {
     this.check(options);

@@ -102,9 +102,11 @@ function lackingHint(ring: Ring, res: number, op: Failed): string | undefined {
   const full = fullName(op);
   const [opcode, kernel] = known(full) ?? known(name) ?? [];
   if (opcode === undefined || (res === EOPNOTSUPP && opcode !== IORING_OP_URING_CMD)) return undefined;
-  if (!supports(ring, opcode)) return `this kernel lacks ${name}; it needs Linux ${OPCODE_KERNEL[opcode]}`;
-  if (kernel === undefined || kernelHas(kernel)) return undefined;
-  return `this kernel lacks ${full}; it needs Linux ${kernel}`;
+  const lacks = (what: string, since: string): string => `this kernel lacks ${what}; it needs Linux ${since}`;
+  if (!supports(ring, opcode)) {
+    return lacks(known(name)?.[0] === opcode ? name : full, OPCODE_KERNEL[opcode]!);
+  }
+  return kernel === undefined || kernelHas(kernel) ? undefined : lacks(full, kernel);
 }
 
 function supports(ring: Ring, opcode: number): boolean {

@@ -72,7 +72,7 @@ export abstract class MultishotOperations extends Operations {
     const number = this.number(fd);
     const { driver, directs } = this;
     if (options.direct === true) {
-      directs.register();
+      directs.shareWithKernel();
       return new Multishot<DirectDescriptor>(driver, {
         name: "accept",
         limit,

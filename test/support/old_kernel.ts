@@ -4,8 +4,19 @@
  *
  * @module
  */
-import { IO_URING_OP_SUPPORTED, IORING_REGISTER_PROBE } from "../../src/ffi/abi.ts";
-import { io_uring_params, io_uring_probe, io_uring_probe_op } from "../../src/ffi/structs.ts";
+import {
+  IO_URING_OP_SUPPORTED,
+  IORING_REGISTER_BUFFERS2,
+  IORING_REGISTER_FILES2,
+  IORING_REGISTER_PROBE,
+  IORING_RSRC_REGISTER_SPARSE,
+} from "../../src/ffi/abi.ts";
+import {
+  io_uring_params,
+  io_uring_probe,
+  io_uring_probe_op,
+  io_uring_rsrc_register,
+} from "../../src/ffi/structs.ts";
 import { type System, system } from "../../src/ffi/system.ts";
 import {
   ENTER_FLAGS,
@@ -42,7 +53,8 @@ type Prep = (this: SqeBase, op: number, ...rest: never[]) => void;
 
 /**
  * Until disposed, this thread's kernel passes for `version`: its release, its setup flags, features, register
- * operations, enter flags and operations are those of that time. Flags of single operations are not looked at.
+ * operations, enter flags and operations are those of that time. Flags of single operations are not looked at
+ * (but for tables without content, which are how direct descriptors begin).
  */
 export class OldKernel implements Disposable {
   readonly #system: System = system();
@@ -112,6 +124,7 @@ export class OldKernel implements Disposable {
       const operation = (opcode & ~VIA_INDEX) >>> 0;
       const kernel = REGISTER_KERNEL[operation];
       if (kernel === undefined || isYoung(kernel)) return EINVAL;
+      if (isYoung("5.19") && asksForSparse(operation, arg)) return EINVAL;
       const result = real(fd, opcode, arg, count);
       if (operation === IORING_REGISTER_PROBE && result >= 0) forget(arg as Uint8Array, isYoung);
       return result;
@@ -136,6 +149,13 @@ export class OldKernel implements Disposable {
     });
     this.#undo.push(() => Object.defineProperty(SqeBase.prototype, "opcode", opcode));
   }
+}
+
+/** Whether a table of nothing but empty slots is asked for. */
+function asksForSparse(operation: number, arg: Uint8Array | Int32Array | null): boolean {
+  if (operation !== IORING_REGISTER_FILES2 && operation !== IORING_REGISTER_BUFFERS2) return false;
+  const flags = new DataView(arg!.buffer, arg!.byteOffset).getUint32(io_uring_rsrc_register.flags, true);
+  return (flags & IORING_RSRC_REGISTER_SPARSE) !== 0;
 }
 
 /** Takes the operations that are too young out of what a probe has found. */

@@ -4,8 +4,8 @@
  * @module
  */
 import type { Uring } from "../../../src/mod.ts";
-import type { Fd } from "../descriptors.ts";
-import { Fd as OwnFd, TempDir } from "../descriptors.ts";
+import { Fd, type TempDir } from "../descriptors.ts";
+import { failure } from "../operations.ts";
 
 /** One method of `Uring`, shown to work on whatever ring it is given. */
 export interface OperationCase {
@@ -28,5 +28,11 @@ export interface OperationCase {
 
 /** A descriptor that an operation made, closed at the end of the block. */
 export async function owned(made: Promise<number>): Promise<Fd> {
-  return new OwnFd(await made);
+  return new Fd(await made);
+}
+
+/** Checks that a promise rejects with this; what it rejects with otherwise is the failure of the case. */
+export async function rejected(promise: Promise<unknown>, code: string): Promise<void> {
+  const error = await failure(promise);
+  if (error.code !== code) throw error;
 }

@@ -22,7 +22,7 @@ import {
 import { epollCreate } from "../../../src/mod.ts";
 import { Fd } from "../descriptors.ts";
 import { failure, WaitingPipe } from "../operations.ts";
-import type { OperationCase } from "./case.ts";
+import { type OperationCase, rejected } from "./case.ts";
 
 function words(): Int32Array<SharedArrayBuffer> {
   return new Int32Array(new SharedArrayBuffer(8));
@@ -97,7 +97,7 @@ export const OTHER_CASES: readonly OperationCase[] = [
       using pipe = new WaitingPipe();
       await uring.epollCtl(epoll.fd, EPOLL_CTL_ADD, pipe.reader.fd, { events: EPOLLIN, data: 7 });
       const again = uring.epollCtl(epoll.fd, EPOLL_CTL_ADD, pipe.reader.fd, { events: EPOLLIN, data: 7 });
-      await assert.rejects(again, { code: "EEXIST" });
+      await rejected(again, "EEXIST");
     },
   },
   {
@@ -146,6 +146,6 @@ export const OTHER_CASES: readonly OperationCase[] = [
     method: "waitid",
     op: IORING_OP_WAITID,
     // The parent of this process is no child of it.
-    run: (uring) => assert.rejects(uring.waitid({ pid: 1 }), { code: "ECHILD" }),
+    run: (uring) => rejected(uring.waitid({ pid: 1 }), "ECHILD"),
   },
 ];

@@ -223,6 +223,23 @@ export const SOCKET_CASES: readonly OperationCase[] = [
     },
   },
   {
+    method: "acceptMultishot",
+    what: "into direct descriptors",
+    op: IORING_OP_ACCEPT,
+    kernel: "6.0",
+    run: async (uring) => {
+      using socket = listening().socket;
+      using client = connected(socket);
+      check(libc().send(client.fd, bytes("hello"), 5, 0), "send");
+      for await (const server of uring.acceptMultishot(socket.fd, { direct: true })) {
+        const buffer = new Uint8Array(10);
+        assert.equal(text(buffer, await uring.recv(server, buffer)), "hello");
+        await uring.close(server);
+        break;
+      }
+    },
+  },
+  {
     method: "recvMultishot",
     op: IORING_OP_RECV,
     kernel: "6.0",
