@@ -404,6 +404,9 @@ export const X_OK = 1;
 export const W_OK = 2;
 export const R_OK = 4;
 
+// file system requests
+export const FICLONE = 1074041865;
+
 // seek
 export const SEEK_SET = 0;
 export const SEEK_CUR = 1;
@@ -509,6 +512,27 @@ export const S_IRWXO = 7;
 export const S_IROTH = 4;
 export const S_IWOTH = 2;
 export const S_IXOTH = 1;
+
+// inotify
+export const IN_ACCESS = 1;
+export const IN_MODIFY = 2;
+export const IN_ATTRIB = 4;
+export const IN_CLOSE_WRITE = 8;
+export const IN_MOVED_FROM = 64;
+export const IN_MOVED_TO = 128;
+export const IN_CREATE = 256;
+export const IN_DELETE = 512;
+export const IN_DELETE_SELF = 1024;
+export const IN_MOVE_SELF = 2048;
+export const IN_UNMOUNT = 8192;
+export const IN_Q_OVERFLOW = 16384;
+export const IN_IGNORED = 32768;
+export const IN_ONLYDIR = 16777216;
+export const IN_DONT_FOLLOW = 33554432;
+export const IN_EXCL_UNLINK = 67108864;
+export const IN_ISDIR = 1073741824;
+export const IN_NONBLOCK = 2048;
+export const IN_CLOEXEC = 524288;
 
 // directory entry types
 export const DT_UNKNOWN = 0;

@@ -493,6 +493,20 @@ export const dirent64 = {
   d_name: 19,
   d_name_size: 256,
 } as const;
+export const statfs = {
+  size: 120,
+  align: 8,
+  f_type: 0,
+  f_bsize: 8,
+  f_blocks: 16,
+  f_bfree: 24,
+  f_bavail: 32,
+  f_files: 40,
+  f_ffree: 48,
+  f_namelen: 64,
+  f_frsize: 72,
+  f_flags: 80,
+} as const;
 export const inotify_event = { size: 16, align: 4, wd: 0, mask: 4, cookie: 8, len: 12, name: 16 } as const;
 export const itimerspec = {
   size: 32,

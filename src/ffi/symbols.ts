@@ -107,3 +107,39 @@ export const LIBC_RARE = {
   // int getpagesize(void)
   getpagesize: { result: "i32", args: [] },
 } as const;
+
+/** libc functions on files that io_uring has no operation for; each is opened when it is first called. */
+export const LIBC_FILES = {
+  // int faccessat(int dirfd, const char *path, int mode, int flags)
+  faccessat: { result: "i32", args: ["i32", "bytes", "i32", "i32"] },
+  // int fchmodat(int dirfd, const char *path, mode_t mode, int flags)
+  fchmodat: { result: "i32", args: ["i32", "bytes", "u32", "i32"] },
+  // int fchmod(int fd, mode_t mode)
+  fchmod: { result: "i32", args: ["i32", "u32"] },
+  // int fchownat(int dirfd, const char *path, uid_t owner, gid_t group, int flags)
+  fchownat: { result: "i32", args: ["i32", "bytes", "u32", "u32", "i32"] },
+  // int fchown(int fd, uid_t owner, gid_t group)
+  fchown: { result: "i32", args: ["i32", "u32", "u32"] },
+  // int utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
+  utimensat: { result: "i32", args: ["i32", "bytes", "bytes", "i32"] },
+  // int futimens(int fd, const struct timespec times[2])
+  futimens: { result: "i32", args: ["i32", "bytes"] },
+  // ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)
+  readlinkat: { result: "word", args: ["i32", "bytes", "bytes", "word"] },
+  // int statfs(const char *path, struct statfs *buf)
+  statfs: { result: "i32", args: ["bytes", "bytes"] },
+  // ssize_t getdents64(int fd, void *entries, size_t size)
+  getdents64: { result: "word", args: ["i32", "bytes", "word"] },
+  // off_t lseek(int fd, off_t offset, int whence)
+  lseek: { result: "word", args: ["i32", "word", "i32"] },
+  // ssize_t copy_file_range(int in, off_t *in_offset, int out, off_t *out_offset, size_t length, unsigned flags)
+  copy_file_range: { result: "word", args: ["i32", "bytes", "i32", "bytes", "word", "u32"] },
+  // int ioctl(int fd, unsigned long request, int argument)
+  ioctl: { result: "i32", args: ["i32", "word", "i32"] },
+  // int inotify_init1(int flags)
+  inotify_init1: { result: "i32", args: ["i32"] },
+  // int inotify_add_watch(int fd, const char *path, uint32_t mask)
+  inotify_add_watch: { result: "i32", args: ["i32", "bytes", "u32"] },
+  // int inotify_rm_watch(int fd, int watch)
+  inotify_rm_watch: { result: "i32", args: ["i32", "i32"] },
+} as const;

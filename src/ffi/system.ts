@@ -9,6 +9,7 @@ import { UringUnavailableError } from "./errors.ts";
 import {
   type Functions,
   LIBC,
+  LIBC_FILES,
   LIBC_LATER,
   LIBC_RARE,
   LIBURING,
@@ -45,6 +46,8 @@ export interface System extends EnterCalls, Functions<typeof LIBC>, Functions<ty
   address(view: ArrayBufferView): number;
   /** libc functions off the beaten track. */
   readonly rare: Functions<typeof LIBC_RARE>;
+  /** libc functions on files that io_uring has no operation for. */
+  readonly files: Functions<typeof LIBC_FILES>;
 }
 
 let opened: System | undefined;
@@ -69,7 +72,22 @@ function openSystem(): System {
     get rare(): Functions<typeof LIBC_RARE> {
       return rare ??= withErrno(adapter.open(libc, LIBC_RARE), errno);
     },
+    files: opensEach(LIBC_FILES, (table) => withErrno(adapter.open(libc, table), errno)),
   };
+}
+
+/** Functions each of which is opened when it is first called: programs use few of them. */
+function opensEach<T extends SymbolTable>(table: T, open: (table: SymbolTable) => object): Functions<T> {
+  type Call = (...args: unknown[]) => number;
+  const functions: Record<string, Call> = {};
+  for (const [name, spec] of Object.entries(table)) {
+    let opened: Call | undefined;
+    functions[name] = (...args) => {
+      opened ??= (open({ [name]: spec }) as Record<string, Call>)[name]!;
+      return opened(...args);
+    };
+  }
+  return functions as unknown as Functions<T>;
 }
 
 /** Functions that open their library when the first of them is called. */

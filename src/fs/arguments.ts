@@ -10,7 +10,7 @@ import { outOfRange, typeError } from "./errors.ts";
 export type PathLike = string | Uint8Array | URL;
 
 /** How to open a file: Node's letters (`"r"`, `"w+"`, `"ax"`…) or `O_*` bits. */
-export type Flags = FlagString | number;
+export type Flags = FlagString | (string & Record<never, never>) | number;
 
 /** Permissions: a number (`0o644`), or its octal digits as text. */
 export type Mode = number | string;

@@ -20,6 +20,9 @@ export type Encoding =
 /** What can be written: text, or the bytes that a view shows. */
 export type Data = string | ArrayBufferView;
 
+/** What a file can be written from: data, or pieces of it as they come (an iterable, a stream). */
+export type Contents = Data | Iterable<Data> | AsyncIterable<Data>;
+
 const encoder = new TextEncoder();
 // As Buffer's own: a byte order mark is part of the text.
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -42,12 +45,15 @@ export function checkEncoding(encoding: Encoding | null | undefined): void {
 }
 
 /** A `Buffer` on the same memory. */
-export function asBuffer(bytes: Uint8Array): Buffer {
+export function asBuffer(bytes: Uint8Array): Buffer<ArrayBuffer> {
   return nodeBuffer().from(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** Text out of bytes; without an encoding, a `Buffer` of them. */
-export function decode(bytes: Uint8Array, encoding: Encoding | null | undefined): string | Buffer {
+export function decode(
+  bytes: Uint8Array,
+  encoding: Encoding | null | undefined,
+): string | Buffer<ArrayBuffer> {
   if (encoding === undefined || encoding === null) return asBuffer(bytes);
   return isUtf8(encoding) ? decoder.decode(bytes) : asBuffer(bytes).toString(encoding as "hex");
 }
@@ -63,4 +69,42 @@ export function encode(data: Data, encoding?: Encoding | null): Uint8Array {
     `The "data" argument must be of type string or an instance of Buffer, TypedArray, or DataView. ` +
       `Received ${data === null ? "null" : typeof data}`,
   );
+}
+
+/** How a name is to be given: as text in an encoding (default UTF-8), or as a `Buffer` with its very bytes. */
+export type NameEncoding = Encoding | "buffer" | null | undefined;
+
+/** Options of what gives names: an encoding alone, or as a property. */
+export type NameOptions = Encoding | { encoding?: Encoding | null | undefined };
+
+/** Checks a {@link NameEncoding}. */
+export function checkNameEncoding(encoding: NameEncoding): void {
+  if (encoding !== "buffer") checkEncoding(encoding);
+}
+
+/** A name out of its bytes, which are copied. */
+export function nameOf(bytes: Uint8Array, encoding: NameEncoding): string | Buffer<ArrayBuffer> {
+  if (encoding === "buffer") return asBuffer(bytes.slice());
+  return decode(bytes, encoding ?? "utf8");
+}
+
+/** The bytes of {@link Contents}, piece by piece; checked at once as far as they are there. */
+export function chunksOf(
+  data: Contents,
+  encoding?: Encoding | null,
+): readonly Uint8Array[] | AsyncGenerator<Uint8Array> {
+  if (typeof data === "string" || ArrayBuffer.isView(data)) return [encode(data, encoding)];
+  if (
+    data !== null && typeof data === "object" && (Symbol.asyncIterator in data || Symbol.iterator in data)
+  ) {
+    return encodedPieces(data as AsyncIterable<Data>, encoding);
+  }
+  return [encode(data as Data, encoding)];
+}
+
+async function* encodedPieces(
+  data: AsyncIterable<Data> | Iterable<Data>,
+  encoding: Encoding | null | undefined,
+): AsyncGenerator<Uint8Array> {
+  for await (const piece of data) yield encode(piece, encoding);
 }

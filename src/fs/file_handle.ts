@@ -4,6 +4,9 @@
  * @module
  */
 import type { Buffer } from "node:buffer";
+import type { ReadStream, WriteStream } from "node:fs";
+import type { Interface } from "node:readline";
+import type { ReadableStream } from "node:stream/web";
 import { Uring, UringError } from "../mod.ts";
 import {
   bytesOf,
@@ -13,14 +16,41 @@ import {
   optionsOf,
   type PathLike,
   positionOf,
+  signalOf,
 } from "./arguments.ts";
-import { signalOf } from "./arguments.ts";
-import { asBuffer, checkEncoding, type Data, decode, encode, type Encoding } from "./encoding.ts";
+import {
+  asBuffer,
+  checkEncoding,
+  chunksOf,
+  type Contents,
+  type Data,
+  decode,
+  encode,
+  type Encoding,
+} from "./encoding.ts";
+import { directly } from "./calls.ts";
+import {
+  checkPull,
+  FileWriter,
+  pullFrom,
+  type PullOptions,
+  type Transform,
+  type WriterOptions,
+} from "./iter_streams.ts";
+import { fchmod, fchown, futimes, type TimeLike } from "./metadata.ts";
+import {
+  linesOf,
+  readStreamOf,
+  type ReadStreamOptions,
+  writeStreamOf,
+  type WriteStreamOptions,
+} from "./node_streams.ts";
+import { readableOf, type StreamRange, writableOf } from "./web_streams.ts";
 import { named, throwIfAborted, typeError, unlessAborted } from "./errors.ts";
-import type { ReadFileOptions } from "./read_file.ts";
+import type { AnyReadFileOptions, BufferOf, ReadFileIntoOptions, ReadFileOptions } from "./read_file.ts";
 import { fstat, type StatOptions } from "./stat.ts";
 import type { BigIntStats, Stats } from "./stats.ts";
-import { openFd, readAll, writeAll } from "./transfer.ts";
+import { openFd, readAll, readInto, writeChunks } from "./transfer.ts";
 import type { WriteFileOptions } from "./write_file.ts";
 
 /** A place in a file in bytes; `null` or −1: where the file is, which moves on. */
@@ -68,6 +98,17 @@ export interface WriteVectorResult<T> {
   buffers: T;
 }
 
+/** An open file: a {@link FileHandle}, or one of `node:fs/promises`, whose own methods are then called. */
+export interface FileLike {
+  /** Its descriptor. */
+  readonly fd: number;
+}
+
+/** Whether something is an open file and no path. @internal */
+export function isFile(path: unknown): path is FileHandle {
+  return typeof path === "object" && path !== null && "fd" in path && "readFile" in path;
+}
+
 const EBADF = 9;
 const READ_SIZE = 16 * 1024;
 
@@ -75,6 +116,7 @@ const READ_SIZE = 16 * 1024;
 export class FileHandle implements AsyncDisposable {
   #fd: number;
   #users = 0;
+  #streams = 0;
   #idle: (() => void) | null = null;
   #closing: Promise<void> | null = null;
 
@@ -88,8 +130,9 @@ export class FileHandle implements AsyncDisposable {
     return this.#fd;
   }
 
-  async #use<T>(syscall: string, use: (fd: number) => Promise<T>): Promise<T> {
-    if (this.#fd < 0) throw new UringError(EBADF, syscall, { hint: "the file is closed" });
+  /** Does something with the descriptor, which stays open meanwhile. @internal */
+  async use<T>(syscall: string, use: (fd: number) => Promise<T>): Promise<T> {
+    this.#assertOpen(syscall);
     this.#users++;
     try {
       return await use(this.#fd);
@@ -131,7 +174,7 @@ export class FileHandle implements AsyncDisposable {
       }
       return { bytesRead: 0, buffer };
     }
-    const bytesRead = await this.#use("read", (fd) => Uring.shared.read(fd, view, { offset: place }));
+    const bytesRead = await this.use("read", (fd) => Uring.shared.read(fd, view, { offset: place }));
     return { bytesRead, buffer };
   }
 
@@ -167,7 +210,7 @@ export class FileHandle implements AsyncDisposable {
       );
       [view, place] = transferOf(data, options);
     }
-    const bytesWritten = await this.#use("write", (fd) => Uring.shared.write(fd, view, { offset: place }));
+    const bytesWritten = await this.use("write", (fd) => Uring.shared.write(fd, view, { offset: place }));
     return { bytesWritten, buffer: data };
   }
 
@@ -178,7 +221,7 @@ export class FileHandle implements AsyncDisposable {
   ): Promise<ReadVectorResult<T>> {
     checkViews(buffers);
     const offset = positionOf(position);
-    const bytesRead = await this.#use("read", (fd) => Uring.shared.readv(fd, buffers, { offset }));
+    const bytesRead = await this.use("read", (fd) => Uring.shared.readv(fd, buffers, { offset }));
     return { bytesRead, buffers };
   }
 
@@ -190,26 +233,30 @@ export class FileHandle implements AsyncDisposable {
     checkViews(buffers);
     const offset = positionOf(position);
     if (buffers.length === 0) return { bytesWritten: 0, buffers };
-    const bytesWritten = await this.#use("write", (fd) => Uring.shared.writev(fd, buffers, { offset }));
+    const bytesWritten = await this.use("write", (fd) => Uring.shared.writev(fd, buffers, { offset }));
     return { bytesWritten, buffers };
   }
 
+  /** Reads from where the file is to its end, into memory that is there. */
+  readFile<T extends ArrayBufferView>(options: ReadFileIntoOptions<T>): Promise<BufferOf<T>>;
+  /** Reads from where the file is to its end, as a `Buffer`. */
+  readFile(options?: ReadFileOptions & { encoding?: null | undefined } | null): Promise<Buffer<ArrayBuffer>>;
   /** Reads from where the file is to its end, as text. */
   readFile(options: Encoding | ReadFileOptions & { encoding: Encoding }): Promise<string>;
-  /** Reads from where the file is to its end, as a `Buffer`. */
-  readFile(options?: ReadFileOptions & { encoding?: null | undefined } | null): Promise<Buffer>;
   /** Reads from where the file is to its end. */
-  readFile(options?: Encoding | ReadFileOptions | null): Promise<string | Buffer>;
-  async readFile(options?: Encoding | ReadFileOptions | null): Promise<string | Buffer> {
-    const { encoding, signal } = optionsOf<ReadFileOptions>(options);
+  readFile(options?: Encoding | ReadFileOptions | null): Promise<string | Buffer<ArrayBuffer>>;
+  async readFile(
+    options?: Encoding | AnyReadFileOptions | null,
+  ): Promise<unknown> {
+    const { encoding, signal, buffer } = optionsOf<AnyReadFileOptions>(options);
     checkEncoding(encoding);
     const abort = signalOf(signal);
     throwIfAborted(abort);
     try {
-      return await this.#use(
+      return await this.use<string | Buffer>(
         "read",
         (fd) =>
-          readAll(
+          buffer !== undefined ? readInto(fd, buffer, abort) : readAll(
             fd,
             abort,
             (bytes, borrowed) =>
@@ -224,14 +271,14 @@ export class FileHandle implements AsyncDisposable {
   }
 
   /** Writes all of `data` from where the file is. */
-  async writeFile(data: Data, options?: Encoding | WriteFileOptions | null): Promise<void> {
+  async writeFile(data: Contents, options?: Encoding | WriteFileOptions | null): Promise<void> {
     const { encoding, signal, flush } = optionsOf<WriteFileOptions>(options);
     checkEncoding(encoding);
-    const bytes = encode(data, encoding);
     const abort = signalOf(signal);
     throwIfAborted(abort);
+    const chunks = chunksOf(data, encoding);
     try {
-      await this.#use("write", (fd) => writeAll(fd, bytes, abort));
+      await this.use("write", (fd) => writeChunks(fd, chunks, abort));
     } catch (error) {
       throw unlessAborted(error, abort);
     }
@@ -239,34 +286,112 @@ export class FileHandle implements AsyncDisposable {
   }
 
   /** The same as {@link FileHandle.writeFile}: whether it goes to the end is up to how the file was opened. */
-  async appendFile(data: Data, options?: Encoding | WriteFileOptions | null): Promise<void> {
+  async appendFile(data: Contents, options?: Encoding | WriteFileOptions | null): Promise<void> {
     await this.writeFile(data, options);
   }
 
-  /** What is known of the file, in bigints. */
-  stat(options: StatOptions & { bigint: true }): Promise<BigIntStats>;
+  /** Sets the file's permissions. */
+  async chmod(mode: Mode): Promise<void> {
+    await this.use("fchmod", (fd) => directly(() => fchmod(fd, mode)));
+  }
+
+  /** Gives the file to another user and group; −1 leaves one as it is. */
+  async chown(uid: number, gid: number): Promise<void> {
+    await this.use("fchown", (fd) => directly(() => fchown(fd, uid, gid)));
+  }
+
+  /** Sets when the file was last read and changed. */
+  async utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
+    await this.use("futime", (fd) => directly(() => futimes(fd, atime, mtime)));
+  }
+
+  /** A byte stream of the file, from where it is on, that reads ahead. One at a time. */
+  readableWebStream(options: StreamRange = {}): ReadableStream<Uint8Array> {
+    return readableOf(this, options, this.#lock()) as unknown as ReadableStream<Uint8Array>;
+  }
+
+  /** A stream into the file, from where it is on, that gathers what it is given. One at a time. */
+  writableWebStream(options: StreamRange = {}): WritableStream<Uint8Array | string> {
+    return writableOf(this, options, this.#lock());
+  }
+
+  /** A Node stream of the file. It closes the file at its end, unless `autoClose` is false. */
+  createReadStream(options: ReadStreamOptions = {}): ReadStream {
+    this.#assertOpen("createReadStream");
+    return readStreamOf(this, this.#fd, options, () => {});
+  }
+
+  /** A Node stream into the file. It closes the file at its end, unless `autoClose` is false. */
+  createWriteStream(options: WriteStreamOptions = {}): WriteStream {
+    this.#assertOpen("createWriteStream");
+    return writeStreamOf(this, this.#fd, options, () => {});
+  }
+
+  /** The file's lines, as an async iterable: `node:readline` over {@link FileHandle.createReadStream}. */
+  readLines(options: ReadStreamOptions = {}): Interface {
+    return linesOf(this.createReadStream(options));
+  }
+
+  /** The file's content in batches, through transforms: a stream of `node:stream/iter`. */
+  pull(
+    ...args: [...transforms: Transform[], options: PullOptions] | Transform[]
+  ): AsyncGenerator<Uint8Array[], undefined> {
+    const last = args.at(-1);
+    const isOptions = typeof last === "object" && last !== null && !("transform" in last);
+    const options = isOptions ? last as PullOptions : {};
+    checkPull(options);
+    return pullFrom(this, (isOptions ? args.slice(0, -1) : args) as Transform[], options, this.#lock());
+  }
+
+  /** A writer of `node:stream/iter` into the file. */
+  writer(options: WriterOptions = {}): FileWriter {
+    return new FileWriter(this, this.#fd, options, this.#lock());
+  }
+
+  /** Keeps the file for a stream; the function that is returned ends that. */
+  #lock(): () => void {
+    this.#assertOpen("read");
+    if (this.#streams > 0) {
+      throw Object.assign(new Error("Invalid state: The FileHandle is locked"), {
+        code: "ERR_INVALID_STATE",
+      });
+    }
+    this.#streams++;
+    let locked = true;
+    return (): void => {
+      if (locked) this.#streams--;
+      locked = false;
+    };
+  }
+
+  #assertOpen(syscall: string): void {
+    if (this.#fd < 0) throw new UringError(EBADF, syscall, { hint: "the file is closed" });
+  }
+
   /** What is known of the file, in numbers. */
   stat(options?: StatOptions & { bigint?: false | undefined }): Promise<Stats>;
+  /** What is known of the file, in bigints. */
+  stat(options: StatOptions & { bigint: true }): Promise<BigIntStats>;
   /** What is known of the file. */
   stat(options?: StatOptions): Promise<Stats | BigIntStats>;
   async stat(options?: StatOptions): Promise<Stats | BigIntStats> {
-    return await this.#use("fstat", (fd) => fstat(fd, options));
+    return await this.use("fstat", (fd) => fstat(fd, options));
   }
 
   /** Sets the file's length in bytes; Linux 6.9. */
   async truncate(length: number | null = 0): Promise<void> {
     const size = lengthOf(length);
-    await this.#use("ftruncate", (fd) => Uring.shared.ftruncate(fd, size));
+    await this.use("ftruncate", (fd) => Uring.shared.ftruncate(fd, size));
   }
 
   /** Has data and metadata written to the device: `fsync`. */
   async sync(): Promise<void> {
-    await this.#use("fsync", (fd) => Uring.shared.fsync(fd));
+    await this.use("fsync", (fd) => Uring.shared.fsync(fd));
   }
 
   /** Has data, and what is needed to find it, written to the device: `fdatasync`. */
   async datasync(): Promise<void> {
-    await this.#use("fdatasync", (fd) => Uring.shared.fdatasync(fd));
+    await this.use("fdatasync", (fd) => Uring.shared.fdatasync(fd));
   }
 
   /** Closes the file, after what is still being done with it. Calling it again is no error. */

@@ -1,6 +1,5 @@
 /**
- * `uring/fs`: the functions of `node:fs/promises` that io_uring has operations for, with the same names, arguments,
- * results and errors. Swap the import:
+ * `uring/fs`: `node:fs/promises` on io_uring, with the same names, arguments, results and errors. Swap the import:
  *
  * ```ts
  * import { readFile, stat } from "uring/fs";
@@ -8,22 +7,25 @@
  * ```
  *
  * They share one ring, `Uring.shared`; what is asked for in one turn of the event loop goes to the kernel in one system
- * call. Failures are `UringError`s with `code`, `errno`, `syscall`, `path` and message as Node has them.
- *
- * What is missing compared with Node is missing because io_uring has no operation for it: `access`, `chmod`, `readdir`…
- * go on using `node:fs/promises` for those.
+ * call. Failures are `UringError`s with `code`, `errno`, `syscall`, `path` and message as Node has them. What io_uring has
+ * no operation for (`access`, `chmod`, `chown`, `utimes`, `readlink`, `statfs`, reading directories) is a system call of
+ * its own, made at once.
  *
  * @module
  */
 export { type FlagString, UringError } from "../mod.ts";
 export { type Flags, type Mode, type PathLike } from "./arguments.ts";
 export { constants } from "./constants.ts";
-export { copyFile } from "./copy_file.ts";
+export { copyFile, type CopyFileOptions } from "./copy_file.ts";
+export { type CopyOptions, type CopyProgress, cp } from "./cp.ts";
+export { Dir, opendir, type OpenDirOptions } from "./dir.ts";
+export { Dirent } from "./dirent.ts";
 export { mkdir, type MkdirOptions, rmdir } from "./directories.ts";
-export { type Data, type Encoding } from "./encoding.ts";
+export { type Contents, type Data, type Encoding, type NameEncoding, type NameOptions } from "./encoding.ts";
 export { AbortError } from "./errors.ts";
 export {
   FileHandle,
+  type FileLike,
   open,
   type Position,
   type ReadResult,
@@ -32,9 +34,26 @@ export {
   type WriteResult,
   type WriteVectorResult,
 } from "./file_handle.ts";
-export { rename, unlink } from "./names.ts";
-export { readFile, type ReadFileOptions } from "./read_file.ts";
+export { glob, type GlobOptions } from "./glob.ts";
+export {
+  FileWriter,
+  type PullOptions,
+  type Transform,
+  type WriteOptions,
+  type WriterOptions,
+} from "./iter_streams.ts";
+export { access, chmod, chown, lchmod, lchown, lutimes, type TimeLike, utimes } from "./metadata.ts";
+export { link, rename, symlink, unlink } from "./names.ts";
+export { type ReadStreamOptions, type WriteStreamOptions } from "./node_streams.ts";
+export { readlink, realpath } from "./paths.ts";
+export { readdir, type ReaddirOptions } from "./readdir.ts";
+export { type BufferOf, readFile, type ReadFileIntoOptions, type ReadFileOptions } from "./read_file.ts";
+export { rm, type RmOptions } from "./rm.ts";
 export { lstat, stat, type StatOptions } from "./stat.ts";
 export { BigIntStats, Stats, type StatsBase, type StatsFields } from "./stats.ts";
+export { type BigIntStatsFs, statfs, type StatFsOptions, type StatsFs, type StatsFsBase } from "./statfs.ts";
+export { type DisposableTempDir, mkdtemp, mkdtempDisposable } from "./temporary.ts";
 export { truncate } from "./truncate.ts";
+export { type FileChangeInfo, watch, type WatchOptions } from "./watch.ts";
+export { type StreamRange } from "./web_streams.ts";
 export { appendFile, writeFile, type WriteFileOptions } from "./write_file.ts";

@@ -1,5 +1,5 @@
 /**
- * `unlink` and `rename`.
+ * Names of files: `link`, `symlink`, `rename`, `unlink`.
  *
  * @module
  */
@@ -22,5 +22,23 @@ export async function rename(oldPath: PathLike, newPath: PathLike): Promise<void
     await Uring.shared.renameat(pathOf(oldPath, "oldPath"), pathOf(newPath, "newPath"));
   } catch (error) {
     throw named(error, "rename");
+  }
+}
+
+/** Gives a file a second name; Linux 5.15. */
+export async function link(existingPath: PathLike, newPath: PathLike): Promise<void> {
+  try {
+    await Uring.shared.linkat(pathOf(existingPath, "existingPath"), pathOf(newPath, "newPath"));
+  } catch (error) {
+    throw named(error, "link");
+  }
+}
+
+/** Makes `path` a symbolic link that says `target`; Linux 5.15. `type` means something on Windows only. */
+export async function symlink(target: PathLike, path: PathLike, _type?: string | null): Promise<void> {
+  try {
+    await Uring.shared.symlinkat(pathOf(target, "target"), pathOf(path));
+  } catch (error) {
+    throw named(error, "symlink");
   }
 }

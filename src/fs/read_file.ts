@@ -7,9 +7,9 @@ import type { Buffer } from "node:buffer";
 import { type Flags, optionsOf, type PathLike, signalOf } from "./arguments.ts";
 import { asBuffer, checkEncoding, decode, type Encoding } from "./encoding.ts";
 import { throwIfAborted, unlessAborted } from "./errors.ts";
-import { FileHandle } from "./file_handle.ts";
+import { type FileLike, isFile } from "./file_handle.ts";
 import { reading } from "./limit.ts";
-import { readAll, withFile } from "./transfer.ts";
+import { readAll, readInto, withFile } from "./transfer.ts";
 
 /** Options of {@link readFile}. */
 export interface ReadFileOptions {
@@ -20,6 +20,22 @@ export interface ReadFileOptions {
   /** Ends the reading; the promise then rejects with an `AbortError`. */
   signal?: AbortSignal | null | undefined;
 }
+
+/** {@link ReadFileOptions} for reading into memory that is there. */
+export interface ReadFileIntoOptions<T extends ArrayBufferView> extends ReadFileOptions {
+  /** None: the result is bytes. */
+  encoding?: null | undefined;
+  /** Where the content goes, or a function that gives such memory for a size in bytes. */
+  buffer: T | ((size: number) => T);
+}
+
+/** What either kind of options may have. @internal */
+export interface AnyReadFileOptions extends ReadFileOptions {
+  buffer?: ArrayBufferView | ((size: number) => ArrayBufferView);
+}
+
+/** A `Buffer` on the memory of a view. */
+export type BufferOf<T extends ArrayBufferView> = T extends ArrayBufferView<infer B> ? Buffer<B> : never;
 
 /**
  * The content of a file, as a `Buffer` or, with an encoding, as text. From a `FileHandle`: from where it is to the end.
@@ -34,36 +50,48 @@ export interface ReadFileOptions {
  * console.log(await readFile("/etc/hostname", "utf8"));
  * ```
  */
-export function readFile(
-  path: PathLike | FileHandle,
-  options: Encoding | ReadFileOptions & { encoding: Encoding },
-): Promise<string>;
+export function readFile<T extends ArrayBufferView>(
+  path: PathLike | FileLike,
+  options: ReadFileIntoOptions<T>,
+): Promise<BufferOf<T>>;
 /** The content of a file as a `Buffer`. */
 export function readFile(
-  path: PathLike | FileHandle,
+  path: PathLike | FileLike,
   options?: ReadFileOptions & { encoding?: null | undefined } | null,
-): Promise<Buffer>;
+): Promise<Buffer<ArrayBuffer>>;
+/** The content of a file as text. */
+export function readFile(
+  path: PathLike | FileLike,
+  options: Encoding | ReadFileOptions & { encoding: Encoding },
+): Promise<string>;
 /** The content of a file as a `Buffer` or as text. */
 export function readFile(
-  path: PathLike | FileHandle,
+  path: PathLike | FileLike,
   options?: Encoding | ReadFileOptions | null,
-): Promise<string | Buffer>;
+): Promise<string | Buffer<ArrayBuffer>>;
 export async function readFile(
-  path: PathLike | FileHandle,
-  options?: Encoding | ReadFileOptions | null,
-): Promise<string | Buffer> {
-  if (path instanceof FileHandle) return await path.readFile(options);
-  const { encoding, flag = "r", signal } = optionsOf<ReadFileOptions>(options);
+  path: PathLike | FileLike,
+  options?: Encoding | AnyReadFileOptions | null,
+): Promise<unknown> {
+  if (isFile(path)) return await path.readFile(options as Encoding);
+  const { encoding, flag = "r", signal, buffer } = optionsOf<AnyReadFileOptions>(options);
   checkEncoding(encoding);
   const abort = signalOf(signal);
   throwIfAborted(abort);
   await reading.enter();
   try {
     throwIfAborted(abort);
-    return await withFile(path, flag, 0o666, (fd) =>
-      readAll(fd, abort, (bytes, borrowed) =>
-        // Text is a copy anyway.
-        typeof encoding === "string" ? decode(bytes, encoding) : asBuffer(borrowed ? bytes.slice() : bytes)));
+    return await withFile<unknown>(
+      path as PathLike,
+      flag,
+      0o666,
+      (fd) =>
+        buffer !== undefined ? readInto(fd, buffer, abort) : readAll(fd, abort, (bytes, borrowed) =>
+          // Text is a copy anyway.
+          typeof encoding === "string"
+            ? decode(bytes, encoding)
+            : asBuffer(borrowed ? bytes.slice() : bytes)),
+    );
   } catch (error) {
     throw unlessAborted(error, abort);
   } finally {

@@ -107,6 +107,26 @@ export abstract class StatsBase<N extends number | bigint> implements StatsField
     return dateOf(this.birthtimeMs);
   }
 
+  /** When it was last read, as a `Temporal.Instant`. */
+  get atimeInstant(): Temporal.Instant {
+    return instantOf(this.atimeMs);
+  }
+
+  /** When its content last changed, as a `Temporal.Instant`. */
+  get mtimeInstant(): Temporal.Instant {
+    return instantOf(this.mtimeMs);
+  }
+
+  /** When its metadata last changed, as a `Temporal.Instant`. */
+  get ctimeInstant(): Temporal.Instant {
+    return instantOf(this.ctimeMs);
+  }
+
+  /** When it was made, as a `Temporal.Instant`. */
+  get birthtimeInstant(): Temporal.Instant {
+    return instantOf(this.birthtimeMs);
+  }
+
   #is(type: number): boolean {
     return (Number(this.mode) & S_IFMT) === type;
   }
@@ -208,4 +228,8 @@ function deviceNumber([major, minor]: readonly [number, number]): number {
 function dateOf(milliseconds: number | bigint): Date {
   // Rounded as Node does it.
   return new Date(Math.round(Number(milliseconds)));
+}
+
+function instantOf(milliseconds: number | bigint): Temporal.Instant {
+  return Temporal.Instant.fromEpochMilliseconds(Math.floor(Number(milliseconds)));
 }

@@ -3,10 +3,12 @@
  *
  * @module
  */
-import { type Flags, modeOf, type PathLike, pathOf } from "./arguments.ts";
-import { type OperationOptions, Uring, UringError } from "../mod.ts";
+import type { Buffer } from "node:buffer";
+import { bytesOf, type Flags, modeOf, type PathLike, pathOf } from "./arguments.ts";
+import { type FlagString, type OperationOptions, Uring, UringError } from "../mod.ts";
 import { AT_EMPTY_PATH, STATX_SIZE, STATX_TYPE } from "../ffi/abi.ts";
-import { named } from "./errors.ts";
+import { asBuffer } from "./encoding.ts";
+import { named, outOfRange, throwIfAborted, typeError } from "./errors.ts";
 
 /**
  * The first read goes into a buffer that is used again. Asking for the size first would cost more than the copy: the
@@ -25,7 +27,7 @@ const spare: Uint8Array<ArrayBuffer>[] = [];
 
 /** Opens a file. */
 export async function openFd(path: PathLike, flags: Flags, mode?: number | string | null): Promise<number> {
-  const options = { flags, mode: modeOf(mode, 0o666) };
+  const options = { flags: flags as FlagString | number, mode: modeOf(mode, 0o666) };
   try {
     return await Uring.shared.openat(pathOf(path), options);
   } catch (error) {
@@ -114,6 +116,37 @@ async function readRest(
   }
 }
 
+/** Reads from where a file is until its end into memory that is there, or that a function gives for the file's size. */
+export async function readInto(
+  fd: number,
+  buffer: ArrayBufferView | ((size: number) => ArrayBufferView),
+  signal: AbortSignal | undefined,
+): Promise<Buffer<ArrayBuffer>> {
+  const view = typeof buffer === "function" ? buffer(await sizeOf(fd)) : buffer;
+  if (!ArrayBuffer.isView(view)) {
+    throw typeError(
+      "ERR_INVALID_ARG_TYPE",
+      'The "options.buffer" property must be an ArrayBufferView or a function',
+    );
+  }
+  const bytes = bytesOf(view) as Uint8Array<ArrayBuffer>;
+  const options = optionsFor(signal, false);
+  let length = 0;
+  while (length < bytes.length) {
+    const count = await Uring.shared.read(fd, bytes.subarray(length), options);
+    if (count === 0) break;
+    length += count;
+  }
+  if (length === bytes.length && await Uring.shared.read(fd, new Uint8Array(1), options) > 0) {
+    throw outOfRange("options.buffer", `as large as the file, which has more than ${length} bytes`, length);
+  }
+  return asBuffer(bytes.subarray(0, length)) as Buffer<ArrayBuffer>;
+}
+
+async function sizeOf(fd: number): Promise<number> {
+  return (await Uring.shared.statx("", { dirfd: fd, flags: AT_EMPTY_PATH, mask: STATX_SIZE })).size;
+}
+
 /** Writes all of `bytes`, from `position` on: −1 is where the file is. */
 export async function writeAll(
   fd: number,
@@ -127,5 +160,17 @@ export async function writeAll(
     const count = await Uring.shared.write(fd, rest, { ...optionsFor(signal, rest.length >= LARGE), offset });
     if (count === 0) throw new UringError(EIO, "write", { hint: "nothing was written" });
     written += count;
+  }
+}
+
+/** {@link writeAll} of pieces as they come. */
+export async function writeChunks(
+  fd: number,
+  chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  signal?: AbortSignal,
+): Promise<void> {
+  for await (const chunk of chunks) {
+    throwIfAborted(signal);
+    await writeAll(fd, chunk, signal);
   }
 }

@@ -5,11 +5,11 @@
  */
 import { Uring } from "../mod.ts";
 import { type Flags, type Mode, optionsOf, type PathLike, signalOf } from "./arguments.ts";
-import { checkEncoding, type Data, encode, type Encoding } from "./encoding.ts";
+import { checkEncoding, chunksOf, type Contents, type Encoding } from "./encoding.ts";
 import { throwIfAborted, unlessAborted } from "./errors.ts";
-import { FileHandle } from "./file_handle.ts";
+import { type FileLike, isFile } from "./file_handle.ts";
 import { writing } from "./limit.ts";
-import { withFile, writeAll } from "./transfer.ts";
+import { withFile, writeChunks } from "./transfer.ts";
 
 /** Options of {@link writeFile} and {@link appendFile}. */
 export interface WriteFileOptions {
@@ -37,21 +37,21 @@ export interface WriteFileOptions {
  * ```
  */
 export async function writeFile(
-  path: PathLike | FileHandle,
-  data: Data,
+  path: PathLike | FileLike,
+  data: Contents,
   options?: Encoding | WriteFileOptions | null,
 ): Promise<void> {
-  if (path instanceof FileHandle) return await path.writeFile(data, options);
+  if (isFile(path)) return await path.writeFile(data, options);
   const { encoding, mode, flag = "w", signal, flush } = optionsOf<WriteFileOptions>(options);
   checkEncoding(encoding);
-  const bytes = encode(data, encoding);
   const abort = signalOf(signal);
   throwIfAborted(abort);
+  const chunks = chunksOf(data, encoding);
   await writing.enter();
   try {
     throwIfAborted(abort);
-    await withFile(path, flag, mode, async (fd) => {
-      await writeAll(fd, bytes, abort);
+    await withFile(path as PathLike, flag, mode, async (fd) => {
+      await writeChunks(fd, chunks, abort);
       if (flush === true) await Uring.shared.fsync(fd);
     });
   } catch (error) {
@@ -71,8 +71,8 @@ export async function writeFile(
  * ```
  */
 export async function appendFile(
-  path: PathLike | FileHandle,
-  data: Data,
+  path: PathLike | FileLike,
+  data: Contents,
   options?: Encoding | WriteFileOptions | null,
 ): Promise<void> {
   const { flag = "a", ...rest } = optionsOf<WriteFileOptions>(options);

@@ -18,9 +18,12 @@ checkLeaks();
 const HEADERS = [
   ..."dirent.h fcntl.h limits.h poll.h signal.h stdio.h time.h unistd.h".split(" "),
   ..."sys/types.h sys/epoll.h sys/eventfd.h sys/file.h sys/inotify.h sys/mman.h sys/resource.h".split(" "),
-  ..."sys/socket.h sys/stat.h sys/syscall.h sys/uio.h sys/un.h sys/wait.h sys/xattr.h".split(" "),
+  ..."sys/socket.h sys/stat.h sys/statfs.h sys/syscall.h sys/uio.h sys/un.h sys/wait.h sys/xattr.h".split(
+    " ",
+  ),
   ..."netinet/in.h netinet/tcp.h netinet/udp.h".split(" "),
-  ..."linux/falloc.h linux/filter.h linux/fuse.h linux/futex.h linux/openat2.h linux/time_types.h".split(" "),
+  ..."linux/falloc.h linux/filter.h linux/fs.h linux/fuse.h linux/futex.h linux/openat2.h linux/time_types.h"
+    .split(" "),
   "linux/io_uring.h",
   "linux/io_uring/query.h",
 ];

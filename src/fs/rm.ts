@@ -1,0 +1,131 @@
+/**
+ * `rm`.
+ *
+ * @module
+ */
+import { DT_DIR } from "../ffi/abi.ts";
+import { Uring, UringError } from "../mod.ts";
+import { integer, type PathLike, pathOf } from "./arguments.ts";
+import { textOf } from "./calls.ts";
+import { typeError } from "./errors.ts";
+import { entriesAt, type Entry, pathIn } from "./scan.ts";
+
+/** Options of {@link rm}. */
+export interface RmOptions {
+  /** Do not mind when it is not there. */
+  force?: boolean | undefined;
+  /** How often to try again after `EBUSY`, `EMFILE`, `ENFILE`, `ENOTEMPTY` or `EPERM`, with `recursive`; default 0. */
+  maxRetries?: number | undefined;
+  /** Directories with everything in them. */
+  recursive?: boolean | undefined;
+  /** Milliseconds before the first further try, twice as many before the second, and so on; default 100. */
+  retryDelay?: number | undefined;
+}
+
+type Path = string | Uint8Array;
+
+/** How many removals and directories of one call are under way at once. */
+const AT_ONCE = 64;
+const MOST = 0x7fff_ffff;
+const EISDIR = -21;
+const AGAIN = new Set(["EBUSY", "EMFILE", "ENFILE", "ENOTEMPTY", "EPERM"]);
+
+/**
+ * Removes a file, or with `recursive` a directory and all that is in it. Symbolic links are removed, not followed.
+ *
+ * @throws UringError (rejects) with Node's `code`, `syscall` and `path`.
+ *
+ * @example
+ * ```ts
+ * import { rm } from "uring/fs";
+ * await rm("/tmp/scratch", { recursive: true, force: true });
+ * ```
+ */
+export async function rm(path: PathLike, options?: RmOptions): Promise<void> {
+  const { force = false, maxRetries = 0, recursive = false, retryDelay = 100 } = options ?? {};
+  checkFlag("force", force);
+  checkFlag("recursive", recursive);
+  integer("options.maxRetries", maxRetries, MOST);
+  integer("options.retryDelay", retryDelay, MOST);
+  const name = pathOf(path);
+  try {
+    return await Uring.shared.unlinkat(name);
+  } catch (error) {
+    if (!(error instanceof UringError)) throw error;
+    if (error.code === "ENOENT") {
+      if (force) return;
+      throw new UringError(error.errno, "lstat", { path: error.path });
+    }
+    if (error.code !== "EISDIR") throw told(error);
+  }
+  if (!recursive) throw directoryError(name);
+  for (let i = 1;; i++) {
+    try {
+      return await removeTree(name);
+    } catch (error) {
+      if (!(error instanceof UringError) || i > maxRetries || !AGAIN.has(error.code)) throw told(error);
+      await Uring.shared.timeout(i * retryDelay);
+    }
+  }
+}
+
+function checkFlag(name: string, value: unknown): void {
+  if (typeof value !== "boolean") {
+    throw typeError(
+      "ERR_INVALID_ARG_TYPE",
+      `The "options.${name}" property must be of type boolean. Received ${typeof value}`,
+    );
+  }
+}
+
+function told(error: unknown): unknown {
+  return error instanceof UringError ? new UringError(error.errno, "rm", { path: error.path }) : error;
+}
+
+/** Removes what is in a directory, then the directory. */
+async function removeTree(path: Path): Promise<void> {
+  let entries: Entry[];
+  try {
+    entries = await entriesAt("rm", path);
+  } catch (error) {
+    if (error instanceof UringError && error.code === "ENOENT") return;
+    throw error;
+  }
+  for (let i = 0; i < entries.length; i += AT_ONCE) {
+    const some = entries.slice(i, i + AT_ONCE);
+    const files = some.filter(({ type }) => type !== DT_DIR).map((entry) => removeEntry(pathIn(path, entry)));
+    const failed = (await Promise.allSettled(files)).find((result) => result.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+    // One after the other: each has this many under way by itself.
+    for (const entry of some) if (entry.type === DT_DIR) await removeTree(pathIn(path, entry));
+  }
+  try {
+    await Uring.shared.unlinkat(path, { directory: true });
+  } catch (error) {
+    if (!(error instanceof UringError) || error.code !== "ENOENT") throw error;
+  }
+}
+
+/** Removes what the directory did not call a directory; it may be one all the same, or be gone. */
+async function removeEntry(path: Path): Promise<void> {
+  try {
+    await Uring.shared.unlinkat(path);
+  } catch (error) {
+    if (!(error instanceof UringError)) throw error;
+    if (error.code === "EISDIR") await removeTree(path);
+    else if (error.code !== "ENOENT") throw error;
+  }
+}
+
+/** What Node says when a directory is to be removed without `recursive`. */
+function directoryError(path: Path): Error {
+  const text = textOf(path);
+  const error = new Error(`Path is a directory: rm returned EISDIR (is a directory) ${text}`);
+  return Object.assign(error, {
+    name: "SystemError",
+    code: "ERR_FS_EISDIR",
+    errno: -EISDIR,
+    syscall: "rm",
+    path: text,
+  });
+}

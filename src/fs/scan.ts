@@ -1,0 +1,163 @@
+/**
+ * Reading directories: names and types, batch by batch.
+ *
+ * @module
+ */
+import { AT_SYMLINK_NOFOLLOW, DT_UNKNOWN, O_RDONLY, STATX_TYPE } from "../ffi/abi.ts";
+import { O_DIRECTORY } from "../ffi/arch.ts";
+import { dirent64 } from "../ffi/structs.ts";
+import { Uring, UringError } from "../mod.ts";
+import { call, textOf } from "./calls.ts";
+import { typeOfMode } from "./dirent.ts";
+
+/** A name in a directory; `text` is undefined when it is no UTF-8 and must be told by its bytes. */
+export interface Entry {
+  /** The name as text; what is no UTF-8 in it is replaced. */
+  readonly text: string;
+  /** The name's bytes where the text does not tell them. */
+  readonly bytes: Uint8Array | null;
+  /** `DT_*`. */
+  readonly type: number;
+}
+
+const BATCH = 64 * 1024;
+const SPARE = 8;
+const DOT = ".".charCodeAt(0);
+
+// One character per byte, whatever the byte: names of ASCII are cut out of one long string.
+const bytewise = new TextDecoder("latin1");
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+const strict = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
+// deno-lint-ignore no-control-regex -- what is not in this range is not ASCII
+const ASCII = /^[\x00-\x7f]*$/;
+
+const spare: Uint8Array[] = [];
+
+/** An open directory. */
+export class Scan {
+  readonly path: string | Uint8Array;
+  readonly #fd: number;
+  #buffer: Uint8Array | null;
+
+  private constructor(path: string | Uint8Array, fd: number) {
+    this.path = path;
+    this.#fd = fd;
+    this.#buffer = spare.pop() ?? new Uint8Array(new ArrayBuffer(BATCH));
+  }
+
+  /** Opens a directory; a failure is told as that of `syscall`. */
+  static async open(syscall: string, path: string | Uint8Array): Promise<Scan> {
+    try {
+      return new Scan(path, await Uring.shared.openat(path, { flags: O_RDONLY | O_DIRECTORY }));
+    } catch (error) {
+      throw error instanceof UringError
+        ? new UringError(error.errno, syscall, { path: textOf(path) })
+        : error;
+    }
+  }
+
+  /** The next entries, without `.` and `..`, in the directory's order; none at its end. */
+  next(syscall: string): Entry[] {
+    const buffer = this.#buffer!;
+    for (;;) {
+      const length = call(syscall, this.path, (files) => files.getdents64(this.#fd, buffer, BATCH));
+      if (length === 0) return [];
+      const entries = entriesOf(buffer.subarray(0, length));
+      if (entries.length > 0) return entries;
+    }
+  }
+
+  /** Closes it. */
+  async close(): Promise<void> {
+    if (this.#buffer === null) return;
+    if (spare.length < SPARE) spare.push(this.#buffer);
+    this.#buffer = null;
+    await Uring.shared.close(this.#fd);
+  }
+}
+
+function entriesOf(bytes: Uint8Array): Entry[] {
+  const text = bytewise.decode(bytes);
+  const ascii = ASCII.test(text);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const entries: Entry[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const start = at + dirent64.d_name;
+    const type = bytes[at + dirent64.d_type]!;
+    at += view.getUint16(at + dirent64.d_reclen, true);
+    const end = bytes.indexOf(0, start);
+    if (bytes[start] === DOT && (end === start + 1 || end === start + 2 && bytes[start + 1] === DOT)) {
+      continue;
+    }
+    const name = text.slice(start, end);
+    entries.push(
+      ascii || ASCII.test(name) ? { text: name, bytes: null, type } : named(bytes.slice(start, end), type),
+    );
+  }
+  return entries;
+}
+
+function named(name: Uint8Array, type: number): Entry {
+  try {
+    return { text: strict.decode(name), bytes: null, type };
+  } catch {
+    return { text: utf8.decode(name), bytes: name, type };
+  }
+}
+
+/** All entries of a directory, sorted as Node sorts them. Other work gets its turn between batches. */
+export async function entriesAt(syscall: string, path: string | Uint8Array): Promise<Entry[]> {
+  const scan = await Scan.open(syscall, path);
+  let all: Entry[] = [];
+  try {
+    for (;;) {
+      const entries = scan.next(syscall);
+      if (entries.length === 0) break;
+      all = all.length === 0 ? entries : [...all, ...entries];
+      await Uring.shared.nop();
+    }
+  } finally {
+    await scan.close();
+  }
+  return all.sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : 0));
+}
+
+/** What kind of file an entry is; some file systems do not say so in the directory. */
+export async function typeOf(directory: string | Uint8Array, entry: Entry): Promise<number> {
+  if (entry.type !== DT_UNKNOWN) return entry.type;
+  const path = pathIn(directory, entry);
+  try {
+    const about = await Uring.shared.statx(path, { flags: AT_SYMLINK_NOFOLLOW, mask: STATX_TYPE });
+    return typeOfMode(about.mode);
+  } catch (error) {
+    // It is gone already.
+    if (error instanceof UringError && error.code === "ENOENT") return DT_UNKNOWN;
+    throw error;
+  }
+}
+
+const encoder = new TextEncoder();
+
+/** The path of an entry. */
+export function pathIn(
+  directory: string | Uint8Array,
+  entry: Pick<Entry, "text" | "bytes">,
+): string | Uint8Array {
+  if (typeof directory === "string" && entry.bytes === null) return join(directory, entry.text);
+  const first = typeof directory === "string" ? encoder.encode(directory) : directory;
+  const second = entry.bytes ?? encoder.encode(entry.text);
+  const slash = first.length === 0 || first.at(-1) === SLASH ? 0 : 1;
+  const path = new Uint8Array(first.length + slash + second.length);
+  path.set(first);
+  if (slash === 1) path[first.length] = SLASH;
+  path.set(second, first.length + slash);
+  return path;
+}
+
+const SLASH = "/".charCodeAt(0);
+
+/** Two pieces of a path in one. */
+export function join(directory: string, name: string): string {
+  if (directory === "") return name;
+  return directory.endsWith("/") ? directory + name : `${directory}/${name}`;
+}
