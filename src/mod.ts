@@ -26,9 +26,21 @@ export {
   type ReceivedControlMessage,
   type RightsMessage,
 } from "./loop/cmsg.ts";
+export { type SendBundleOptions } from "./loop/bundle_ops.ts";
+export {
+  type DataMessage,
+  type DescriptorMessage,
+  Inbox,
+  type RingAddress,
+  type RingMessage,
+} from "./loop/inbox.ts";
+export { type RecvmsgMultishotOptions, type TxTimestamp } from "./loop/message_streams.ts";
+export { type OutgoingMessage, type SendFdOptions } from "./loop/msg_ring_ops.ts";
+export { SendQueue, type SendQueueOptions } from "./loop/send_queue.ts";
+export { type GetsockoptOptions } from "./loop/socket_cmd_ops.ts";
 export { type MessageRoom, type RecvmsgOptions, type SendmsgOptions } from "./loop/message_ops.ts";
 export { ReceivedData, ReceivedMessage } from "./loop/received_message.ts";
-export { type SendZcOptions, type ZeroCopySent } from "./loop/zero_copy_ops.ts";
+export { type SendZcFixedOptions, type SendZcOptions, type ZeroCopySent } from "./loop/zero_copy_ops.ts";
 export {
   type AcceptDirectOptions,
   type Accepted,

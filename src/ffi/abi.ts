@@ -747,6 +747,7 @@ export const SO_SNDTIMEO = 21;
 export const SO_BINDTODEVICE = 25;
 export const SO_ATTACH_FILTER = 26;
 export const SO_DETACH_FILTER = 27;
+export const SO_PEERNAME = 28;
 export const SO_TIMESTAMP = 29;
 export const SO_ACCEPTCONN = 30;
 export const SO_SNDBUFFORCE = 32;
@@ -760,6 +761,23 @@ export const SO_INCOMING_CPU = 49;
 export const SO_INCOMING_NAPI_ID = 56;
 export const SO_ZEROCOPY = 60;
 export const SO_PREFER_BUSY_POLL = 69;
+
+// time stamps of sockets
+export const SO_TIMESTAMPING = 37;
+export const SOF_TIMESTAMPING_TX_HARDWARE = 1;
+export const SOF_TIMESTAMPING_TX_SOFTWARE = 2;
+export const SOF_TIMESTAMPING_RX_HARDWARE = 4;
+export const SOF_TIMESTAMPING_RX_SOFTWARE = 8;
+export const SOF_TIMESTAMPING_SOFTWARE = 16;
+export const SOF_TIMESTAMPING_RAW_HARDWARE = 64;
+export const SOF_TIMESTAMPING_OPT_ID = 128;
+export const SOF_TIMESTAMPING_TX_SCHED = 256;
+export const SOF_TIMESTAMPING_TX_ACK = 512;
+export const SOF_TIMESTAMPING_OPT_CMSG = 1024;
+export const SOF_TIMESTAMPING_OPT_TSONLY = 2048;
+export const SCM_TSTAMP_SND = 0;
+export const SCM_TSTAMP_SCHED = 1;
+export const SCM_TSTAMP_ACK = 2;
 
 // ip options
 export const SOL_IP = 0;

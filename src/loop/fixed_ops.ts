@@ -49,7 +49,7 @@ export abstract class FixedOperations extends FileOperations {
    * Linux 5.1 (5.19 for `registerBuffer`).
    */
   readFixed(fd: Fd, buffer: RegisteredBuffer, options?: FixedOptions): Promise<number> {
-    const view = this.#use(buffer);
+    const view = this.useRegistered(buffer);
     this.check(options);
     const offset = checkOffset(options?.offset);
     const start = checkStart(buffer, options?.start);
@@ -69,7 +69,7 @@ export abstract class FixedOperations extends FileOperations {
    * liburing: `io_uring_prep_write_fixed`, Linux 5.1 (5.19 for `registerBuffer`).
    */
   writeFixed(fd: Fd, buffer: RegisteredBuffer, options?: FixedOptions): Promise<number> {
-    const view = this.#use(buffer);
+    const view = this.useRegistered(buffer);
     this.check(options);
     const offset = checkOffset(options?.offset);
     const start = checkStart(buffer, options?.start);
@@ -117,7 +117,7 @@ export abstract class FixedOperations extends FileOperations {
     ranges: readonly BufferRange[],
     options: FixedVectorOptions | undefined,
   ): Promise<number> {
-    const view = this.#use(buffer);
+    const view = this.useRegistered(buffer);
     this.check(options);
     const offset = checkOffset(options?.offset);
     const flags = checkU32("flags", options?.flags ?? 0);
@@ -133,10 +133,10 @@ export abstract class FixedOperations extends FileOperations {
     return this.promise(op, options);
   }
 
-  /** A registered buffer's memory, to be kept as `op.view` by the operation that names its slot. */
-  #use(buffer: RegisteredBuffer): Uint8Array {
+  /** A registered buffer's memory, to be kept as `op.view` by the operation that names its slot. @internal */
+  protected useRegistered(buffer: RegisteredBuffer): Uint8Array {
     if (!(buffer instanceof RegisteredBuffer)) {
-      throw new TypeError("The buffer must be one of uring.registerBuffer; read and write take others");
+      throw new TypeError("The buffer must be one of uring.registerBuffer; others take any memory");
     }
     return buffer.use(this.driver);
   }
@@ -165,20 +165,25 @@ export function checkRest(buffer: RegisteredBuffer, start: number, length: numbe
   return length;
 }
 
+/** Checks parts of a registered buffer. @internal */
+export function rangesOf(buffer: RegisteredBuffer, ranges: readonly BufferRange[]): readonly BufferRange[] {
+  if (!Array.isArray(ranges)) throw new TypeError("The parts of a buffer are an array");
+  if (ranges.length > MOST_RANGES) {
+    throw new RangeError(`At most ${MOST_RANGES} parts, not ${ranges.length}`);
+  }
+  return (ranges as readonly BufferRange[]).map((range) => {
+    const start = checkStart(buffer, range.start);
+    return { start, length: checkRest(buffer, start, range.length) };
+  });
+}
+
 /** An array of `struct iovec` for parts of a registered buffer. */
 function rangeVectors(
   buffer: RegisteredBuffer,
   ranges: readonly BufferRange[],
   take: (byteLength: number) => Piece,
 ): Piece {
-  if (!Array.isArray(ranges)) throw new TypeError("The parts of a buffer are an array");
-  if (ranges.length > MOST_RANGES) {
-    throw new RangeError(`At most ${MOST_RANGES} parts, not ${ranges.length}`);
-  }
-  const checked = (ranges as readonly BufferRange[]).map((range) => {
-    const start = checkStart(buffer, range.start);
-    return { start, length: checkRest(buffer, start, range.length) };
-  });
+  const checked = rangesOf(buffer, ranges);
   const piece = take(ranges.length * iovec.size);
   const out = new DataView(piece.bytes.buffer, piece.bytes.byteOffset, piece.bytes.byteLength);
   checked.forEach(({ start, length }, i) => {

@@ -127,7 +127,7 @@ export abstract class MessageOperations extends NetOperations {
 
   /** Begins an operation that sends a message, as `sendmsg`. @internal */
   protected beginSendmsg(
-    name: "sendmsg" | "sendmsg_zc",
+    name: "sendmsg" | "sendmsg_zc" | "sendmsg_zc_fixed",
     fd: Fd,
     buffers: ArrayBufferView | readonly ArrayBufferView[],
     options: SendmsgOptions | undefined,

@@ -3,12 +3,18 @@
  *
  * @module
  */
-import { IORING_TIMEOUT_MULTISHOT, IOSQE_BUFFER_SELECT, SOCK_CLOEXEC } from "../ffi/abi.ts";
+import {
+  IORING_RECVSEND_BUNDLE,
+  IORING_TIMEOUT_MULTISHOT,
+  IOSQE_BUFFER_SELECT,
+  SOCK_CLOEXEC,
+} from "../ffi/abi.ts";
 import { system } from "../ffi/system.ts";
 import { closeDirect, type DirectDescriptor, type Fd } from "./direct.ts";
 import { Multishot, type MultishotOptions } from "./multishot.ts";
 import { Operations } from "./operations.ts";
 import { checkOptions, checkTimeout, checkU32 } from "./options.ts";
+import { SendQueue, type SendQueueOptions } from "./send_queue.ts";
 import { BufferPool, type BufferPoolOptions } from "./pool.ts";
 import { poolChunks } from "./pool_chunks.ts";
 
@@ -31,6 +37,11 @@ export interface RecvMultishotOptions extends MultishotOptions {
    * that the kernel writes something else there.
    */
   borrow?: boolean;
+  /**
+   * Let one completion tell of as many buffers as there is data for (`IORING_RECVSEND_BUNDLE`, Linux 6.10), which is
+   * cheaper where much arrives at once. Copies then are as long as what had arrived.
+   */
+  bundle?: boolean;
 }
 
 /** Options of {@link MultishotOperations.readMultishot}. */
@@ -49,7 +60,7 @@ const ETIME = -62;
 /** Operations that go on giving results until they are ended; they have no place in a chain. */
 export abstract class MultishotOperations extends Operations {
   /** @internal */
-  protected readonly pools: BufferPool[] = [];
+  protected readonly pools: (BufferPool | SendQueue)[] = [];
   #pool: BufferPool | null = null;
 
   /**
@@ -104,12 +115,12 @@ export abstract class MultishotOperations extends Operations {
     this.checkMultishot(options);
     const flags = checkU32("flags", options.flags ?? 0);
     const number = this.number(fd);
-    const pool = options.pool ?? (this.#pool ??= this.bufferPool());
-    if (!this.pools.includes(pool)) throw new TypeError("The pool belongs to another ring");
+    const pool = this.poolOf(options.pool);
     return new Multishot<Uint8Array>(this.driver, {
       name: "recv",
       prepare: (op) => {
         op.sqe!.prepRecvMultishot(number, 0, 0, flags);
+        if (options.bundle === true) op.sqe!.ioprio |= IORING_RECVSEND_BUNDLE;
         op.sqe!.flags |= IOSQE_BUFFER_SELECT;
         op.sqe!.bufGroup = pool.bgid;
         this.markFd(op, fd);
@@ -126,8 +137,7 @@ export abstract class MultishotOperations extends Operations {
   readMultishot(fd: Fd, options: ReadMultishotOptions = {}): Multishot<Uint8Array> {
     this.checkMultishot(options);
     const number = this.number(fd);
-    const pool = options.pool ?? (this.#pool ??= this.bufferPool());
-    if (!this.pools.includes(pool)) throw new TypeError("The pool belongs to another ring");
+    const pool = this.poolOf(options.pool);
     return new Multishot<Uint8Array>(this.driver, {
       name: "read",
       prepare: (op) => {
@@ -196,5 +206,20 @@ export abstract class MultishotOperations extends Operations {
     const pool = new BufferPool(this.driver.ring, this.pools.length, options);
     this.pools.push(pool);
     return pool;
+  }
+
+  /** The pool that was given, or the one for all. @internal */
+  protected poolOf(given: BufferPool | undefined): BufferPool {
+    const pool = given ?? (this.#pool ??= this.bufferPool());
+    if (!this.pools.includes(pool)) throw new TypeError("The pool belongs to another ring");
+    return pool;
+  }
+
+  /** Makes a queue for {@link BundleOperations.sendBundle}, Linux 6.12. */
+  sendQueue(options: SendQueueOptions = {}): SendQueue {
+    this.driver.assertOpen();
+    const queue = new SendQueue(this.driver.ring, this.pools.length, options);
+    this.pools.push(queue);
+    return queue;
   }
 }

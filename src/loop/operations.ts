@@ -12,7 +12,7 @@ import {
 } from "../ffi/abi.ts";
 import type { Fd } from "./direct.ts";
 import { takesErrors } from "./settle.ts";
-import { ZeroCopyOperations } from "./zero_copy_ops.ts";
+import { MsgRingOperations } from "./msg_ring_ops.ts";
 import { checkTimeout, checkU32, type OperationOptions } from "./options.ts";
 import { UringError } from "../ffi/errors.ts";
 
@@ -25,7 +25,7 @@ const ETIME = -62;
 const ENOENT = -2;
 
 /** Every operation with one completion: the methods that `Uring` and the `l` of `uring.link` have in common. */
-export abstract class Operations extends ZeroCopyOperations {
+export abstract class Operations extends MsgRingOperations {
   /** Does nothing, by way of the kernel: `io_uring_prep_nop`, Linux 5.1. */
   nop(options?: OperationOptions): Promise<void> {
     this.check(options);

@@ -21,6 +21,14 @@ export interface BufferPoolOptions {
   incremental?: boolean;
 }
 
+/** What the kernel has put into one buffer. @internal */
+export interface Piece {
+  /** The buffer. */
+  readonly id: number;
+  /** The memory. */
+  readonly view: Uint8Array;
+}
+
 /**
  * A group of equal buffers for multishot receives, in memory of the library's own: a provided-buffer ring (Linux 5.19).
  * It belongs to a `Uring` and lives as long.
@@ -42,6 +50,10 @@ export class BufferPool {
   readonly #lent: Int32Array;
   // Whether the kernel still puts something into a buffer.
   readonly #kernels: Uint8Array;
+  // Which buffer stands where in the kernel's ring, and where each was put last: what a bundle fills stands in a row.
+  readonly #order: Uint16Array;
+  readonly #place: Uint16Array;
+  #tail = 0;
   #free: number;
   #released = false;
   #waiting: (() => void)[] = [];
@@ -61,12 +73,20 @@ export class BufferPool {
     this.#filled = new Int32Array(this.count);
     this.#lent = new Int32Array(this.count);
     this.#kernels = new Uint8Array(this.count).fill(1);
+    this.#order = new Uint16Array(this.count);
+    this.#place = new Uint16Array(this.count);
     this.#free = this.count;
-    const mask = bufRingMask(this.count);
-    for (let id = 0; id < this.count; id++) {
-      bufRingAdd(this.#bufRing, this.#memory.address + id * this.size, this.size, id, mask, id);
-    }
+    for (let id = 0; id < this.count; id++) this.#add(id, id);
     bufRingAdvance(this.#bufRing, this.count);
+  }
+
+  /** Puts a buffer into the kernel's ring, `offset` behind what was published. */
+  #add(id: number, offset: number): void {
+    const mask = bufRingMask(this.count);
+    bufRingAdd(this.#bufRing, this.#memory.address + id * this.size, this.size, id, mask, offset);
+    this.#order[this.#tail] = id;
+    this.#place[id] = this.#tail;
+    this.#tail = (this.#tail + 1) & mask;
   }
 
   /** How many buffers the kernel has to pick from. */
@@ -90,20 +110,29 @@ export class BufferPool {
     return this.#bytes.subarray(at, at + length);
   }
 
+  /**
+   * The pieces of what the kernel has put into buffers that stand in a row, beginning with `id`: one, unless it was asked
+   * to receive bundles. Each is given back with {@link BufferPool.recycle}. @internal
+   */
+  takeAll(id: number, length: number, flags: number): Piece[] {
+    const pieces: Piece[] = [];
+    for (let left = length;;) {
+      const piece = Math.min(left, this.size - this.#filled[id]!);
+      left -= piece;
+      // Into all but the last, which the completion tells about, nothing more will go.
+      pieces.push({ id, view: this.take(id, piece, left === 0 ? flags : 0) });
+      if (left === 0) return pieces;
+      id = this.#order[(this.#place[id]! + 1) & bufRingMask(this.count)]!;
+    }
+  }
+
   /** Takes back what {@link BufferPool.take} has given; the buffer goes to the kernel with its last piece. @internal */
   recycle(id: number): void {
     if (this.#released) return;
     if (--this.#lent[id]! > 0 || this.#kernels[id] === 1) return;
     this.#filled[id] = 0;
     this.#kernels[id] = 1;
-    bufRingAdd(
-      this.#bufRing,
-      this.#memory.address + id * this.size,
-      this.size,
-      id,
-      bufRingMask(this.count),
-      0,
-    );
+    this.#add(id, 0);
     bufRingAdvance(this.#bufRing, 1);
     this.#free++;
     for (const wake of this.#waiting.splice(0)) wake();

@@ -5,7 +5,7 @@
  */
 import { IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER } from "../ffi/abi.ts";
 import type { MultishotSpec, Shot } from "./multishot.ts";
-import type { BufferPool } from "./pool.ts";
+import type { BufferPool, Piece } from "./pool.ts";
 
 /** The part of a multishot operation that is the same for all that fill the buffers of a pool. */
 export type PoolChunks = Required<
@@ -32,19 +32,16 @@ export function poolChunks(pool: BufferPool, borrow: boolean): PoolChunks {
       if (res === ENOBUFS) return { kind: "again", ready: pool.available() };
       if (res < 0) return undefined;
       if ((flags & IORING_CQE_F_BUFFER) === 0) return { kind: "end" };
-      const id = flags >>> IORING_CQE_BUFFER_SHIFT;
-      const view = pool.take(id, res, flags);
-      if (res === 0) {
-        pool.recycle(id);
-        return { kind: "end" };
+      const pieces = pool.takeAll(flags >>> IORING_CQE_BUFFER_SHIFT, res, flags);
+      if (borrow && res > 0) {
+        for (const { id, view } of pieces) ids.set(view, id);
+        return pieces.length === 1
+          ? { kind: "value", value: pieces[0]!.view }
+          : { kind: "values", values: pieces.map(({ view }) => view) };
       }
-      if (!borrow) {
-        const copy = new Uint8Array(view);
-        pool.recycle(id);
-        return { kind: "value", value: copy };
-      }
-      ids.set(view, id);
-      return { kind: "value", value: view };
+      const copy = joined(pieces, res);
+      for (const { id } of pieces) pool.recycle(id);
+      return res === 0 ? { kind: "end" } : { kind: "value", value: copy };
     },
     handOut: (chunk) => {
       const id = ids.get(chunk);
@@ -58,4 +55,16 @@ export function poolChunks(pool: BufferPool, borrow: boolean): PoolChunks {
       for (const id of lent.splice(0)) pool.recycle(id);
     },
   };
+}
+
+/** A copy of what came in several buffers. */
+function joined(pieces: readonly Piece[], length: number): Uint8Array {
+  if (pieces.length === 1) return new Uint8Array(pieces[0]!.view);
+  const copy = new Uint8Array(length);
+  let at = 0;
+  for (const { view } of pieces) {
+    copy.set(view, at);
+    at += view.length;
+  }
+  return copy;
 }

@@ -6,7 +6,7 @@
 import { MAP_HUGETLB } from "../ffi/abi.ts";
 import type { DirectTable } from "./direct.ts";
 import type { Driver } from "./driver.ts";
-import { MultishotOperations } from "./multishot_ops.ts";
+import { MessageStreams } from "./message_streams.ts";
 import { Personality } from "./personality.ts";
 import { BufferTable, type RegisteredBuffer } from "./registered_buffer.ts";
 
@@ -17,7 +17,7 @@ export interface RegisterBufferOptions {
 }
 
 /** The resources of a ring. */
-export abstract class Resources extends MultishotOperations {
+export abstract class Resources extends MessageStreams {
   readonly #buffers: BufferTable;
 
   /** @internal */

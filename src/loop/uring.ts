@@ -23,7 +23,6 @@ import { checkTableSize } from "./registered_buffer.ts";
 import { Resources } from "./resources.ts";
 import type { Op } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
-import type { BufferPool } from "./pool.ts";
 import { decodeAddress, type SocketAddress } from "./sockaddr.ts";
 import { waker } from "./waker.ts";
 
@@ -74,7 +73,7 @@ const ENOMEM = -12;
 let shared: Uring | undefined;
 
 // Pools of rings that were given up: the kernel may still write into them, so they are never unmapped.
-const abandonedPools: BufferPool[] = [];
+const abandonedPools: unknown[] = [];
 
 /**
  * An io_uring instance whose operations are promises. Everything asked for in one turn of the event loop goes to the
@@ -232,12 +231,6 @@ export class Uring extends Resources implements AsyncDisposable {
   /** Where a socket's other end is: `getpeername(2)`, called directly. */
   remoteAddress(fd: number): SocketAddress {
     return socketAddress("getpeername", fd);
-  }
-
-  /** Sets a socket option (`SOL_SOCKET`, `SO_REUSEADDR`, 1): `setsockopt(2)`, called directly; a number is a C `int`. */
-  setsockopt(fd: number, level: number, name: number, value: number | Uint8Array): void {
-    const bytes = typeof value === "number" ? new Uint8Array(Int32Array.of(value).buffer) : value;
-    check(system().rare.setsockopt(fd, level, name, bytes, bytes.length), "setsockopt");
   }
 
   /**

@@ -7,6 +7,7 @@ import {
   IORING_CQE_F_MORE,
   IORING_CQE_F_NOTIF,
   IORING_NOTIF_USAGE_ZC_COPIED,
+  IORING_RECVSEND_FIXED_BUF,
   IORING_RECVSEND_POLL_FIRST,
   IORING_SEND_ZC_REPORT_USAGE,
   MSG_NOSIGNAL,
@@ -14,16 +15,24 @@ import {
 import { kernelHas } from "../ffi/kernel.ts";
 import { addressOf } from "../ffi/pin.ts";
 import type { Fd } from "./direct.ts";
+import { type BufferRange, checkRest, checkStart, rangesOf } from "./fixed_ops.ts";
 import { MessageOperations, type SendmsgOptions, unlessDetached } from "./message_ops.ts";
 import type { MessageOptions } from "./net_ops.ts";
 import type { Op } from "./op.ts";
 import { checkLength, checkU32, checkView } from "./options.ts";
+import type { RegisteredBuffer } from "./registered_buffer.ts";
 import { encodeAddress, type SocketAddress } from "./sockaddr.ts";
 
 /** Options of {@link ZeroCopyOperations.sendZc}. */
 export interface SendZcOptions extends MessageOptions {
   /** Where to; not on a connection. */
   address?: SocketAddress;
+}
+
+/** Options of {@link ZeroCopyOperations.sendZcFixed}. */
+export interface SendZcFixedOptions extends SendZcOptions {
+  /** The first byte of the buffer that is sent; default 0. */
+  start?: number;
 }
 
 /** How a zero-copy send went. */
@@ -71,6 +80,10 @@ function awaitNotification(op: Op): Report {
   return report;
 }
 
+function zcFlags(options: { pollFirst?: boolean } | undefined): number {
+  return reportFlag() | (options?.pollFirst === true ? IORING_RECVSEND_POLL_FIRST : 0);
+}
+
 function sent(length: number, { usage }: Report): ZeroCopySent {
   const copied = tellsUsage() ? (usage & IORING_NOTIF_USAGE_ZC_COPIED) !== 0 : undefined;
   return { length, copied };
@@ -94,23 +107,22 @@ export abstract class ZeroCopyOperations extends MessageOperations {
     const address = addressOf(buffer);
     const number = this.number(fd);
     const name = options?.address === undefined ? null : encodeAddress(options.address);
-    const piece = name === null ? null : this.driver.arena.take(name.length);
     const op = this.begin("send_zc");
     op.view = buffer;
-    op.pins = piece?.owner;
     const report = awaitNotification(op);
     op.finish = (res) => sent(res, report);
-    op.sqe!.prepSendZc(number, address, length, flags | MSG_NOSIGNAL, this.#zcFlags(options));
-    if (piece !== null) {
-      piece.bytes.set(name!);
-      op.sqe!.prepSendSetAddr(piece.address, name!.length);
-    }
+    op.sqe!.prepSendZc(number, address, length, flags | MSG_NOSIGNAL, zcFlags(options));
+    this.#sendTo(op, name);
     this.markFd(op, fd);
     return this.promise(op, options);
   }
 
-  #zcFlags(options: { pollFirst?: boolean } | undefined): number {
-    return reportFlag() | (options?.pollFirst === true ? IORING_RECVSEND_POLL_FIRST : 0);
+  #sendTo(op: Op, name: Uint8Array | null): void {
+    if (name === null) return;
+    const piece = this.driver.arena.take(name.length);
+    piece.bytes.set(name);
+    op.pins = piece.owner;
+    op.sqe!.prepSendSetAddr(piece.address, name.length);
   }
 
   /**
@@ -123,9 +135,58 @@ export abstract class ZeroCopyOperations extends MessageOperations {
     options?: SendmsgOptions,
   ): Promise<ZeroCopySent> {
     const { op, views } = this.beginSendmsg("sendmsg_zc", fd, buffers, options);
+    return this.#reporting(op, views, options);
+  }
+
+  #reporting(
+    op: Op,
+    views: readonly ArrayBufferView[],
+    options: SendmsgOptions | undefined,
+  ): Promise<ZeroCopySent> {
     const report = awaitNotification(op);
     op.finish = (res) => sent(unlessDetached(views, res), report);
     op.sqe!.ioprio |= reportFlag();
     return this.promise(op, options);
+  }
+
+  /**
+   * {@link ZeroCopyOperations.sendZc} out of a registered buffer, which spares finding the memory's pages:
+   * `io_uring_prep_send_zc_fixed`, Linux 6.0.
+   */
+  sendZcFixed(fd: Fd, buffer: RegisteredBuffer, options?: SendZcFixedOptions): Promise<ZeroCopySent> {
+    const view = this.useRegistered(buffer);
+    this.check(options);
+    const start = checkStart(buffer, options?.start);
+    const length = checkRest(buffer, start, options?.length);
+    const flags = checkU32("flags", options?.flags ?? 0) | MSG_NOSIGNAL;
+    const number = this.number(fd);
+    const name = options?.address === undefined ? null : encodeAddress(options.address);
+    const op = this.begin("send_zc_fixed");
+    op.view = view;
+    const report = awaitNotification(op);
+    op.finish = (res) => sent(res, report);
+    op.sqe!.prepSendZcFixed(number, buffer.address + start, length, flags, zcFlags(options), buffer.slot);
+    this.#sendTo(op, name);
+    this.markFd(op, fd);
+    return this.promise(op, options);
+  }
+
+  /**
+   * {@link ZeroCopyOperations.sendmsgZc} of parts of a registered buffer in order:
+   * `io_uring_prep_sendmsg_zc_fixed`, Linux 6.15.
+   */
+  sendmsgZcFixed(
+    fd: Fd,
+    buffer: RegisteredBuffer,
+    ranges: readonly BufferRange[],
+    options?: SendmsgOptions,
+  ): Promise<ZeroCopySent> {
+    const view = this.useRegistered(buffer);
+    const views = rangesOf(buffer, ranges).map(({ start, length }) => view.subarray(start, start + length));
+    const { op } = this.beginSendmsg("sendmsg_zc_fixed", fd, views, options);
+    op.view = view;
+    op.sqe!.ioprio |= IORING_RECVSEND_FIXED_BUF;
+    op.sqe!.bufIndex = buffer.slot;
+    return this.#reporting(op, views, options);
   }
 }

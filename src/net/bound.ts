@@ -17,6 +17,7 @@ import { encodeAddress } from "../loop/sockaddr.ts";
 import { type SocketAddress, Uring, UringError } from "../mod.ts";
 import { addressOf, Ring, type Sqe } from "../ring/mod.ts";
 import { domainOf } from "./address.ts";
+import { setSocketOption } from "./socket_option.ts";
 
 const EINVAL = -22;
 
@@ -44,11 +45,10 @@ export function listenAt(address: SocketAddress, binding: Binding): number {
     (sqe) => sqe.prepSocket(domainOf(address), SOCK_STREAM | SOCK_CLOEXEC, 0, 0),
   );
   try {
-    const uring = Uring.shared;
     if (address.family !== "unix") {
-      if (binding.reuseAddr) uring.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-      if (binding.reusePort) uring.setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-      if (binding.noDelay) uring.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+      if (binding.reuseAddr) setSocketOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+      if (binding.reusePort) setSocketOption(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+      if (binding.noDelay) setSocketOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     }
     const bytes = encodeAddress(address);
     const where = addressOf(bytes);

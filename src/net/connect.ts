@@ -8,6 +8,7 @@ import { type SocketAddress, Uring, UringError } from "../mod.ts";
 import { addressesOf, domainOf, type Endpoint } from "./address.ts";
 import { Conn } from "./conn.ts";
 import { at } from "./errors.ts";
+import { setSocketOption } from "./socket_option.ts";
 
 /** Options of {@link connect}. */
 export interface ConnectOptions extends Endpoint {
@@ -56,7 +57,7 @@ async function connectTo(address: SocketAddress, options: ConnectOptions): Promi
   const fd = await uring.socket(domainOf(address), SOCK_STREAM);
   try {
     const { signal, timeout, noDelay = true } = options;
-    if (noDelay && address.family !== "unix") uring.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (noDelay && address.family !== "unix") setSocketOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     await uring.connect(fd, address, {
       ...(signal === undefined ? {} : { signal }),
       ...(timeout === undefined ? {} : { timeout }),

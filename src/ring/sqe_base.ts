@@ -285,6 +285,12 @@ export class SqeBase {
     this.#words[this.#at + OFF + 1] = high32(value);
   }
 
+  /** Sets `off` from its low and high 32 bits: all 64 of them without a bigint. */
+  setOffWords(low: number, high: number): void {
+    this.#words[this.#at + OFF] = low;
+    this.#words[this.#at + OFF + 1] = high;
+  }
+
   /** `addr`, unsigned and rounded beyond 2⁵³; the same bytes as `splice_off_in`, and as `level` with `optname`. */
   get addr(): number {
     return join32(this.#words[this.#at + ADDR]!, this.#words[this.#at + ADDR + 1]!);

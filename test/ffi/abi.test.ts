@@ -22,7 +22,7 @@ const HEADERS = [
     " ",
   ),
   ..."netinet/in.h netinet/tcp.h netinet/udp.h".split(" "),
-  ..."linux/falloc.h linux/filter.h linux/fs.h linux/fuse.h linux/futex.h linux/openat2.h linux/time_types.h"
+  ..."linux/falloc.h linux/filter.h linux/fs.h linux/fuse.h linux/futex.h linux/net_tstamp.h linux/errqueue.h linux/openat2.h linux/time_types.h"
     .split(" "),
   "linux/io_uring.h",
   "linux/io_uring/query.h",

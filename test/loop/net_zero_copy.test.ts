@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import {
   AF_INET,
   IORING_OP_BIND,
+  IORING_OP_READV_FIXED,
   IORING_OP_SENDMSG_ZC,
   IPPROTO_TCP,
   MSG_DONTWAIT,
@@ -250,6 +251,66 @@ test("direct descriptors, and chains", { skip }, async () => {
   assert.equal(uring.stats.inFlight, 0);
   await uring.close(client);
   closeAll(server, listening.fd);
+});
+
+const noFixed = firstReason(skip, missingOp(IORING_OP_READV_FIXED));
+
+test("out of registered buffers, which stay until the kernel has let go", { skip: noFixed }, async () => {
+  await using uring = makeUring();
+  await using reader = makeUring();
+  const { client, server } = await tcpPair(uring, 4096);
+  const before = await clog(uring, client);
+  const buffer = uring.registerBuffer(40_000);
+  buffer.bytes.set(content(40_000));
+  const one = uring.sendZcFixed(client, buffer, { start: 100, length: 10_000 });
+  const two = uring.sendmsgZcFixed(client, buffer, [
+    { start: 10_100, length: 5_000 },
+    { start: 15_100, length: 5_000 },
+  ]);
+  await flushed(uring);
+  const disposing = buffer[Symbol.asyncDispose]();
+  await refuses(uring, TypeError, () => uring.sendZcFixed(client, buffer));
+  await refuses(uring, TypeError, () => uring.sendmsgZcFixed(client, buffer, []));
+  assert.ok(await isPending(Promise.race([one, two, disposing])), "settled while the kernel had the buffer");
+  const received = await drain(reader, server, before + 20_000);
+  assert.deepEqual((await within(Promise.all([one, two]), "notifications")).map(({ length }) => length), [
+    10_000,
+    10_000,
+  ]);
+  await within(disposing, "disposing");
+  assertContent(received.subarray(before), 20_000, 100);
+  closeAll(client, server);
+});
+
+test("registered buffers: datagrams, chains, what is refused", { skip: noFixed }, async () => {
+  await using uring = makeUring();
+  await using other = makeUring();
+  await using buffer = uring.registerBuffer(4096);
+  await using foreign = other.registerBuffer(4096);
+  buffer.bytes.set(bytes("0123456789"));
+  const receiver = await uring.socket(AF_INET, SOCK_DGRAM);
+  await uring.bind(receiver, LOOPBACK);
+  const address = localAddress(receiver);
+  const sender = await uring.socket(AF_INET, SOCK_DGRAM);
+  await uring.link((l) => [
+    l.sendZcFixed(sender, buffer, { start: 2, length: 3, address }),
+    l.sendmsgZcFixed(sender, buffer, [{ start: 9, length: 1 }, { start: 0, length: 2 }], { address }),
+  ]);
+  const got = new Uint8Array(16);
+  assert.equal(text(got, await uring.recv(receiver, got)), "234");
+  assert.equal(text(got, await uring.recv(receiver, got)), "901");
+  await refuses(uring, TypeError, () => uring.sendZcFixed(sender, foreign));
+  await refuses(uring, TypeError, () => uring.sendmsgZcFixed(sender, got as never, []));
+  await refuses(uring, RangeError, () => uring.sendZcFixed(sender, buffer, { start: 4097 }));
+  await refuses(uring, RangeError, () => uring.sendZcFixed(sender, buffer, { start: 1, length: 4096 }));
+  await refuses(uring, RangeError, () => uring.sendmsgZcFixed(sender, buffer, [{ start: 4000, length: 97 }]));
+  await rejectsWith(uring.sendZcFixed(1_000_000, buffer), "EBADF", "send_zc_fixed");
+  await rejectsWith(
+    uring.sendmsgZcFixed(1_000_000, buffer, [{ start: 0, length: 1 }]),
+    "EBADF",
+    "sendmsg_zc_fixed",
+  );
+  closeAll(receiver, sender);
 });
 
 test("memory stays where it is while the collector runs", { skip }, async () => {
