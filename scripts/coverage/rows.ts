@@ -114,7 +114,7 @@ export class Rows {
     const unique = (lists: readonly (readonly string[])[]): string[] => [...new Set(lists.flat())];
     const loop = unique(own.map((prep) => prep.loop));
     return this.#row(name, kernel, {
-      ring: unique(own.map((prep) => prep.ring)),
+      ring: this.#data.exceptions.ring[name] ?? unique(own.map((prep) => prep.ring)),
       loop,
       tests: unique([...own.map((prep) => prep.tests.slice(0, 1)), this.#loopTests(loop)]),
       without: loop.length > 0 ? NAMED : "`res` is `-EINVAL`",
@@ -162,19 +162,24 @@ export class Rows {
   /** Where a function of liburing's is in the ring layer: by its name, or else by the doc comment that names it. */
   #inRing(name: string): readonly string[] {
     const wanted = camel(name.slice("io_uring_".length));
-    const open = this.#ring.members.filter((member) =>
-      member.open && (member.owner !== null || this.#exported.has(member.name))
-    );
+    const open = this.#ring.members.filter((member) => member.open && this.#isRings(member));
     const byName = open.filter((member) => member.name === wanted);
     const byDoc = open.filter(({ doc }) => doc.includes(`\`${name}\``));
     return this.#places(byName.length > 0 ? byName : byDoc);
+  }
+
+  /** Whether something of the ring layer is to be had from outside. */
+  #isRings({ owner, name }: Member): boolean {
+    return owner !== null || this.#exported.has(name);
   }
 
   /** Where something is above the ring layer: by the doc comment that names it, or by the call of its prep. */
   #inLoop(name: string, call: RegExp | null): readonly string[] {
     const open = this.#loop.members.filter((member) => member.open && member.owner !== null);
     const byDoc = open.filter(({ doc }) => doc.includes(`\`${name}\``));
-    const found = byDoc.length > 0 || call === null ? byDoc : reaching(this.#loop, call);
+    const found = byDoc.length > 0 || call === null
+      ? byDoc
+      : reaching(this.#loop, call, ({ owner }) => owner !== null);
     return this.#places(found.filter(({ owner }) => this.#isPublic(owner)));
   }
 
@@ -184,7 +189,9 @@ export class Rows {
   }
 
   #registerMembers(name: string): readonly string[] {
-    return this.#places(reaching(this.#ring, new RegExp(`(?<!import )\\b${name}\\b`)));
+    return this.#places(
+      reaching(this.#ring, new RegExp(`\\b${name}\\b`), (member) => this.#isRings(member)),
+    );
   }
 
   /** The options whose doc comments name a setup flag. */

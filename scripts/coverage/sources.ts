@@ -101,20 +101,24 @@ export function family(sources: Sources, descendant: string): Set<string> {
   return found;
 }
 
-/** The members whose text matches, by themselves or through the private ones and functions that they call. */
-export function reaching(sources: Sources, pattern: RegExp): Member[] {
-  const direct = sources.members.filter(({ body }) => pattern.test(body));
-  const open = direct.filter((member) => member.open && member.owner !== null);
-  if (open.length > 0) return open;
-  // Two steps up: from a private helper to what calls it.
-  let level = direct;
-  for (let step = 0; step < 3 && level.length > 0; step++) {
-    const callers = sources.members.filter((member) =>
-      level.some((callee) => callee !== member && calls(member, callee))
-    );
-    const found = callers.filter((member) => member.open && member.owner !== null);
+/**
+ * The members among the `wanted` whose text matches, by themselves or through the private ones and the functions that they
+ * call.
+ */
+export function reaching(
+  sources: Sources,
+  pattern: RegExp,
+  wanted: (member: Member) => boolean,
+): Member[] {
+  let level = sources.members.filter(({ body }) => pattern.test(body));
+  // A few steps up: from a private helper to what calls it.
+  for (let step = 0; step < 4 && level.length > 0; step++) {
+    const found = level.filter((member) => member.open && wanted(member));
     if (found.length > 0) return found;
-    level = callers;
+    const callees = level;
+    level = sources.members.filter((member) =>
+      callees.some((callee) => callee !== member && calls(member, callee))
+    );
   }
   return [];
 }
