@@ -12,12 +12,14 @@ export {
 export { Mapping } from "./ffi/memory.ts";
 export { type MadviseOptions } from "./loop/advice_ops.ts";
 export { Chain, type LinkOptions } from "./loop/chain.ts";
+export { type CommandMemory, type UringCmdOptions } from "./loop/command_ops.ts";
 export { DirectDescriptor, type Fd } from "./loop/direct.ts";
 export { type RegisterFileOptions } from "./loop/direct_ops.ts";
 export { type BufferRange, type FixedOptions, type FixedVectorOptions } from "./loop/fixed_ops.ts";
 export { epollCreate, type EpollEvent, type EpollWaitOptions } from "./loop/epoll_ops.ts";
 export { type InstallOptions, type VectorOptions, type WriteOptions } from "./loop/file_ops.ts";
 export { type FutexOptions, type FutexWaiter, type FutexWords } from "./loop/futex_ops.ts";
+export { type Integrity } from "./loop/integrity_ops.ts";
 export { Multishot, type MultishotOptions } from "./loop/multishot.ts";
 export {
   type ControlMessage,

@@ -450,6 +450,11 @@ export const RWF_NOAPPEND = 32;
 export const RWF_ATOMIC = 64;
 export const RWF_DONTCACHE = 128;
 
+// integrity checks
+export const IO_INTEGRITY_CHK_GUARD = 1;
+export const IO_INTEGRITY_CHK_REFTAG = 2;
+export const IO_INTEGRITY_CHK_APPTAG = 4;
+
 // extended attribute flags
 export const XATTR_CREATE = 1;
 export const XATTR_REPLACE = 2;

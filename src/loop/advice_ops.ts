@@ -28,12 +28,12 @@ import {
   MADV_WILLNEED,
   MADV_WIPEONFORK,
 } from "../ffi/abi.ts";
+import { CommandOperations } from "./command_ops.ts";
 import { pageSize } from "../ffi/kernel.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { addressOf } from "../ffi/pin.ts";
 import type { U64 } from "../ring/sqe_base.ts";
 import type { Fd } from "./direct.ts";
-import { DirectOperations } from "./direct_ops.ts";
 import { checkSize, checkU32, checkView, type OperationOptions } from "./options.ts";
 
 /** Options of {@link AdviceOperations.madvise}. */
@@ -84,7 +84,7 @@ interface Range {
 }
 
 /** Advice, each one entry of the submission queue. */
-export abstract class AdviceOperations extends DirectOperations {
+export abstract class AdviceOperations extends CommandOperations {
   /**
    * Says how a range of a file will be used (`POSIX_FADV_*`): `io_uring_prep_fadvise`, Linux 5.6.
    *

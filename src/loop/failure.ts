@@ -9,6 +9,7 @@ import {
   IORING_OP_FSYNC,
   IORING_OP_MSG_RING,
   IORING_OP_POLL_ADD,
+  IORING_OP_READ,
   IORING_OP_READ_MULTISHOT,
   IORING_OP_RECV,
   IORING_OP_RECVMSG,
@@ -17,6 +18,7 @@ import {
   IORING_OP_SENDMSG_ZC,
   IORING_OP_TIMEOUT,
   IORING_OP_URING_CMD,
+  IORING_OP_WRITE,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
 import { kernelHas } from "../ffi/kernel.ts";
@@ -26,6 +28,9 @@ import type { Ring } from "../ring/ring.ts";
 
 /** An operation, and the Linux version that brought what is asked of it, where that is younger than the operation. */
 type Known = readonly [opcode: number, kernel?: string | undefined];
+
+/** The Linux version that brought `IORING_RW_ATTR_FLAG_PI`. */
+const INTEGRITY_KERNEL = "6.14";
 
 /** The operations whose names for errors are not those of their opcodes, and what is younger than its operation. */
 const OTHERS: Readonly<Record<string, Known>> = {
@@ -45,6 +50,9 @@ const OTHERS: Readonly<Record<string, Known>> = {
   getsockname: [IORING_OP_URING_CMD, PREP_KERNEL["cmd_getsockname"]],
   getpeername: [IORING_OP_URING_CMD, PREP_KERNEL["cmd_getsockname"]],
   discard: [IORING_OP_URING_CMD, PREP_KERNEL["cmd_discard"]],
+  zone_reset_all: [IORING_OP_URING_CMD, PREP_KERNEL["cmd_zone_reset_all"]],
+  read_integrity: [IORING_OP_READ, INTEGRITY_KERNEL],
+  write_integrity: [IORING_OP_WRITE, INTEGRITY_KERNEL],
   "multishot poll": [IORING_OP_POLL_ADD, PREP_KERNEL["poll_multishot"]],
   "multishot timeout": [IORING_OP_TIMEOUT, "6.4"],
   "multishot accept": [IORING_OP_ACCEPT, PREP_KERNEL["multishot_accept"]],
@@ -59,9 +67,24 @@ function known(name: string): Known | undefined {
   return opcode >= 0 ? [opcode] : OTHERS[name];
 }
 
+const NO_INTEGRITY: Readonly<Record<number, string>> = {
+  22:
+    "only a block device that keeps protection information, opened with O_DIRECT, takes it; one tuple per block",
+  84: "the device found the protection information wrong",
+  95: "the file must be opened with O_DIRECT",
+};
+
 /** What an error says that its code alone does not, by operation and errno. */
 const REASONS: Readonly<Record<string, Readonly<Record<number, string>>>> = {
   "multishot read": { 77: "the file cannot be polled, as files on a disk cannot; read them with read" },
+  discard: {
+    22: "the range must be whole blocks of the device, within it",
+    95: "the file is no block device, or its device cannot discard",
+  },
+  zone_reset_all: { 95: "the file is no block device, or its device has no zones" },
+  uring_cmd: { 95: "the driver behind the file knows no such command" },
+  read_integrity: NO_INTEGRITY,
+  write_integrity: NO_INTEGRITY,
 };
 
 const EINTR = -4;
