@@ -11,7 +11,7 @@ import { system } from "../ffi/system.ts";
 import { high32, join32, low32, type U64 } from "../ring/sqe_base.ts";
 import type { Piece } from "./arena.ts";
 import type { Fd } from "./direct.ts";
-import { checkU32, type OperationOptions } from "./options.ts";
+import { checkBits, checkU32, type OperationOptions } from "./options.ts";
 import { PipeOperations } from "./pipe_ops.ts";
 
 /** What an epoll descriptor watches for, or has seen. */
@@ -58,7 +58,7 @@ export abstract class EpollOperations extends PipeOperations {
     const watched = processFd(fd);
     const event32 = event === undefined
       ? null
-      : { events: checkU32("events", event.events), data: event.data };
+      : { events: checkBits("events", event.events), data: event.data };
     if (event32 !== null) checkData(event32.data);
     const piece = event32 === null ? null : this.#encode(event32);
     const operation = this.begin("epoll_ctl");

@@ -9,7 +9,7 @@ import { futex_waitv } from "../ffi/structs.ts";
 import type { Piece } from "./arena.ts";
 import { EpollOperations } from "./epoll_ops.ts";
 import { takesErrors } from "./settle.ts";
-import { checkU32, type OperationOptions } from "./options.ts";
+import { checkBits, type OperationOptions } from "./options.ts";
 
 /** 32-bit words that threads or processes share: over a `SharedArrayBuffer`, or over the `buffer` of a `Mapping`. */
 export type FutexWords = Int32Array | Uint32Array;
@@ -64,8 +64,8 @@ export abstract class FutexOperations extends EpollOperations {
     options?: FutexOptions,
   ): Promise<"ok" | "not-equal"> {
     this.check(options);
-    const expected = checkValue(value);
-    const mask = checkU32("mask", options?.mask ?? FUTEX_BITSET_MATCH_ANY);
+    const expected = checkBits("value", value);
+    const mask = checkBits("mask", options?.mask ?? FUTEX_BITSET_MATCH_ANY);
     const flags = flagsOf(options);
     const address = addressOfWord(words, index);
     const op = this.begin("futex_wait");
@@ -89,7 +89,7 @@ export abstract class FutexOperations extends EpollOperations {
     if (!Number.isInteger(count) || count < 0 || count > EVERYONE) {
       throw new RangeError(`count must be an integer from 0 to 2^31 - 1, not ${count}`);
     }
-    const mask = checkU32("mask", options?.mask ?? FUTEX_BITSET_MATCH_ANY);
+    const mask = checkBits("mask", options?.mask ?? FUTEX_BITSET_MATCH_ANY);
     const flags = flagsOf(options);
     const address = addressOfWord(words, index);
     const op = this.begin("futex_wake");
@@ -110,7 +110,7 @@ export abstract class FutexOperations extends EpollOperations {
     const entries = waiters.map((waiter) => ({
       words: waiter.words,
       address: addressOfWord(waiter.words, waiter.index),
-      value: checkValue(waiter.value),
+      value: checkBits("value", waiter.value),
       flags: flagsOf(waiter),
     }));
     const vector = this.#vector(entries);
@@ -141,14 +141,6 @@ const finishWaitv = takesErrors((res: number) => res === EAGAIN ? "not-equal" : 
 
 function flagsOf(options: { private?: boolean } | undefined): number {
   return options?.private === true ? FUTEX2_SIZE_U32 | FUTEX2_PRIVATE : FUTEX2_SIZE_U32;
-}
-
-/** The 32 bits of a word's value, whether it is meant signed or not. */
-function checkValue(value: number): number {
-  if (!Number.isInteger(value) || value < -0x8000_0000 || value > 0xffff_ffff) {
-    throw new RangeError(`value must be an integer of 32 bits, not ${value}`);
-  }
-  return value >>> 0;
 }
 
 function addressOfWord(words: FutexWords, index: number): number {

@@ -77,6 +77,14 @@ export function checkU32(name: string, value: number): number {
   return value;
 }
 
+/** Checks 32 bits that may have been combined by JavaScript's operators, which make the highest one a sign. */
+export function checkBits(name: string, value: number): number {
+  if (!Number.isInteger(value) || value < -0x8000_0000 || value > 0xffff_ffff) {
+    throw new RangeError(`${name} must be an integer of 32 bits, not ${value}`);
+  }
+  return value >>> 0;
+}
+
 /** Checks what all operations accept. */
 export function checkOptions(options: { signal?: AbortSignal; timeout?: number }): void {
   if (typeof options !== "object" || options === null) throw new TypeError("options must be an object");
