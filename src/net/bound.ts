@@ -14,7 +14,7 @@ import {
 } from "../ffi/abi.ts";
 import { system } from "../ffi/system.ts";
 import { encodeAddress } from "../loop/sockaddr.ts";
-import { type SocketAddress, Uring, UringError } from "../mod.ts";
+import { type SocketAddress, UringError } from "../mod.ts";
 import { addressOf, Ring, type Sqe } from "../ring/mod.ts";
 import { domainOf } from "./address.ts";
 import { setSocketOption } from "./socket_option.ts";
