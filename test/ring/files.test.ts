@@ -55,6 +55,7 @@ import {
   forEachKind,
   iovecs,
   makeRing,
+  missingDirect,
   missingOp,
   once,
   path,
@@ -336,17 +337,6 @@ forEachKind(({ name, options, skip }) => {
     assert.equal(once(ring, (sqe) => sqe.prepUnlinkat(directory.fd, f, 0)).res, 0);
   });
 });
-
-/** Whether the file system for temporary files knows O_DIRECT. */
-function missingDirect(): string | false {
-  using dir = new TempDir();
-  try {
-    Fd.open(dir.of("file"), O_RDWR | O_CREAT | O_DIRECT).close();
-    return false;
-  } catch {
-    return "the temporary directory's file system has no O_DIRECT";
-  }
-}
 
 test("O_DIRECT with aligned memory", { skip: missingDirect() }, () => {
   using dir = new TempDir();

@@ -21,10 +21,14 @@ import {
   IORING_SETUP_SQE128,
   IORING_SETUP_SQPOLL,
   IORING_SETUP_TASKRUN_FLAG,
+  O_CREAT,
+  O_DIRECT,
+  O_RDWR,
   Ring,
   type RingOptions,
   type Sqe,
 } from "../../src/ring/mod.ts";
+import { Fd, TempDir } from "./descriptors.ts";
 
 /** A way to set up a ring under which everything must work the same. */
 export interface Kind {
@@ -51,6 +55,17 @@ export function missingFeature(feature: number, name: string): string | false {
   const { features } = ring;
   ring.close();
   return (features & feature) !== 0 ? false : `this kernel lacks ${name}`;
+}
+
+/** Why files in the temporary directory cannot be opened with `O_DIRECT`, or `false`. */
+export function missingDirect(): string | false {
+  using dir = new TempDir();
+  try {
+    Fd.open(dir.of("direct"), O_RDWR | O_CREAT | O_DIRECT).close();
+    return false;
+  } catch {
+    return "the temporary directory's file system has no O_DIRECT";
+  }
 }
 
 /** Why this kernel lacks an operation, or `false`. */
