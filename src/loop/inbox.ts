@@ -83,7 +83,7 @@ export class Inbox implements AsyncIterableIterator<RingMessage, undefined, unde
     const { fd } = driver.ring;
     if (fd < 0) throw new TypeError("A ring without a descriptor has no address");
     // Where descriptors arrive.
-    directs.register();
+    directs.shareWithKernel();
     this.address = Object.freeze({ ring: fd });
     driver.onStray = (tag, res) => discard(driver, decode(directs, tag, res));
     driver.inbox = this.#sink;
