@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { IORING_REGISTER_PERSONALITY, IORING_UNREGISTER_PERSONALITY } from "../ffi/abi.ts";
 import type { Driver } from "./driver.ts";
 
 interface Registration {
@@ -34,7 +33,7 @@ export class Personality implements Disposable, AsyncDisposable {
 
   /** @internal */
   constructor(driver: Driver) {
-    this.id = driver.ring.register(IORING_REGISTER_PERSONALITY, null, 0);
+    this.id = driver.ring.registerPersonality();
     this.#driver = driver;
     dropped.register(this, { driver, id: this.id }, this);
   }
@@ -90,7 +89,7 @@ function unregister({ driver, id }: Registration, done: () => void): void {
   op.sqe!.prepNop();
   driver.launch(op, {
     complete: () => {
-      if (!driver.gone) driver.ring.register(IORING_UNREGISTER_PERSONALITY, null, id);
+      if (!driver.gone) driver.ring.unregisterPersonality(id);
       done();
     },
   });

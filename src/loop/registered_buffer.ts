@@ -3,16 +3,10 @@
  *
  * @module
  */
-import {
-  IORING_REGISTER_BUFFERS2,
-  IORING_REGISTER_BUFFERS_UPDATE,
-  IORING_RSRC_REGISTER_SPARSE,
-  RLIMIT_MEMLOCK,
-} from "../ffi/abi.ts";
+import { RLIMIT_MEMLOCK } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { pinned } from "../ffi/pin.ts";
-import { io_uring_rsrc_register, io_uring_rsrc_update2, iovec } from "../ffi/structs.ts";
 import { system } from "../ffi/system.ts";
 import type { Driver } from "./driver.ts";
 import { leak, whenUnused } from "./memory_users.ts";
@@ -154,6 +148,7 @@ export class BufferTable {
       );
     }
     this.#register();
+    const { ring } = this.driver;
     const slot = this.#free.at(-1) ?? this.#used;
     if (slot >= this.#size) {
       throw new UringError(ENOBUFS, "register_buffer", {
@@ -162,7 +157,7 @@ export class BufferTable {
     }
     const mapping = Mapping.anonymous(size, mapFlags);
     try {
-      this.#put(slot, mapping.address, size);
+      ring.registerBuffersUpdateTag(slot, [{ address: mapping.address, length: size }], []);
     } catch (error) {
       mapping.unmap();
       throw explained(error, size);
@@ -192,7 +187,7 @@ export class BufferTable {
     // The table goes with the ring.
     if (this.driver.gone) return;
     try {
-      this.#put(slot, 0, 0);
+      this.driver.ring.registerBuffersUpdateTag(slot, [null], []);
     } catch {
       // The kernel keeps the pages: the place stays taken.
       return;
@@ -202,28 +197,8 @@ export class BufferTable {
   /** Registers the empty table, at first use. */
   #register(): void {
     if (this.#registered) return;
-    const { bytes } = pinned(io_uring_rsrc_register.size);
-    const view = new DataView(bytes.buffer);
-    view.setUint32(io_uring_rsrc_register.nr, this.#size, true);
-    view.setUint32(io_uring_rsrc_register.flags, IORING_RSRC_REGISTER_SPARSE, true);
-    this.driver.ring.register(IORING_REGISTER_BUFFERS2, bytes, bytes.length);
+    this.driver.ring.registerBuffersSparse(this.#size);
     this.#registered = true;
-  }
-
-  /** Fills or empties a place. */
-  #put(slot: number, address: number, size: number): void {
-    const vector = pinned(iovec.size);
-    const fields = new DataView(vector.bytes.buffer);
-    fields.setBigUint64(iovec.iov_base, BigInt(address), true);
-    fields.setBigUint64(iovec.iov_len, BigInt(size), true);
-    const { bytes } = pinned(io_uring_rsrc_update2.size);
-    const view = new DataView(bytes.buffer);
-    view.setUint32(io_uring_rsrc_update2.offset, slot, true);
-    view.setBigUint64(io_uring_rsrc_update2.data, BigInt(vector.address), true);
-    view.setUint32(io_uring_rsrc_update2.nr, 1, true);
-    this.driver.ring.register(IORING_REGISTER_BUFFERS_UPDATE, bytes, bytes.length);
-    // Only its address was passed.
-    fields.getUint8(0);
   }
 }
 

@@ -41,7 +41,7 @@ for (const one of OPERATION_CASES) {
     assert.equal(error.code, "EINVAL", error.message);
     // A multishot operation may go by the name of the plain one.
     const operation = name.replace("IORING_OP_", "").toLowerCase();
-    const called = operation.replace(/^(\w+)_multishot$/, "multishot $1");
+    const called = one.called ?? operation.replace(/^(\w+)_multishot$/, "multishot $1");
     assert.equal(error.syscall, called.replace("multishot ", ""));
     const says = `(this kernel lacks ${called}; it needs Linux ${kernel})`;
     assert.ok(error.message.endsWith(says), error.message);

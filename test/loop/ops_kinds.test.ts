@@ -51,7 +51,16 @@ test("every method of Uring is in the table of operations", () => {
   }
   // What is protected in TypeScript is a method like any other at run time.
   const inner = ["begin", "promise", "checkMultishot", "beginPath", "beginSendmsg", "targetPair"];
-  const plumbing = ["check", "number", "markFd", "closeIfLate", "intoDirect", "intoDirects", "target"];
+  const plumbing = [
+    "check",
+    "number",
+    "markFd",
+    "closeIfLate",
+    "intoDirect",
+    "intoDirects",
+    "target",
+    "useRegistered",
+  ];
   const known = new Set([
     ...OTHER_METHODS,
     ...inner,

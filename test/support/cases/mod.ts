@@ -9,6 +9,7 @@
  * @module
  */
 import type { OperationCase } from "./case.ts";
+import { COMMAND_CASES } from "./commands.ts";
 import { FILE_CASES } from "./files.ts";
 import { OTHER_CASES } from "./others.ts";
 import { PATH_CASES } from "./paths.ts";
@@ -21,6 +22,7 @@ export const OPERATION_CASES: readonly OperationCase[] = [
   ...FILE_CASES,
   ...PATH_CASES,
   ...SOCKET_CASES,
+  ...COMMAND_CASES,
   ...OTHER_CASES,
 ];
 
