@@ -77,10 +77,10 @@ export class RingRegister extends RingRegisterZcrx {
     return registerProbe(this, 256);
   }
 
-  /** The same for the operations below `count`, at most 256: `io_uring_register_probe`, Linux 5.6. */
+  /** The same for the operations below `count`, at most 256; with 0 `lastOp` alone: `io_uring_register_probe`, Linux 5.6. */
   registerProbe(count: number): Probe {
-    if (!Number.isInteger(count) || count < 1 || count > 256) {
-      throw new RangeError(`count must be from 1 to 256, not ${count}`);
+    if (!Number.isInteger(count) || count < 0 || count > 256) {
+      throw new RangeError(`count must be from 0 to 256, not ${count}`);
     }
     return registerProbe(this, count);
   }

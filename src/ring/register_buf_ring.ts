@@ -4,6 +4,7 @@
  * @module
  */
 import {
+  IORING_OFF_MMAP_MASK,
   IORING_OFF_PBUF_RING,
   IORING_OFF_PBUF_SHIFT,
   IORING_REGISTER_PBUF_RING,
@@ -32,6 +33,8 @@ export interface BufRingOptions {
 }
 
 const EBADF = 9;
+// As many as the offsets to map at can tell apart.
+const MAPPED_GROUPS = (0x1_0000_0000 - IORING_OFF_MMAP_MASK) / 2 ** IORING_OFF_PBUF_SHIFT;
 const PAGE = 4096;
 
 function checkBufRing(entries: number, bgid: number, flags: number, known: number): void {
@@ -62,7 +65,7 @@ export class RingRegisterBufRing extends RingRegisterBuffers {
    * @param entries How many buffers it holds; a power of two, at most 32768.
    * @param bgid Its group, for `sqe.bufGroup`.
    * @param flags `IOU_PBUF_RING_INC` (Linux 6.12): buffers are used up bit by bit. `IOU_PBUF_RING_MMAP` (Linux 6.4): the
-   * kernel allocates the memory, instead of pinning some of ours.
+   * kernel allocates the memory, instead of pinning some of ours; the group must then be below 2048.
    */
   setupBufRing(entries: number, bgid: number, flags: number = 0): BufRing {
     checkBufRing(entries, bgid, flags, IOU_PBUF_RING_INC | IOU_PBUF_RING_MMAP);
@@ -84,6 +87,9 @@ export class RingRegisterBufRing extends RingRegisterBuffers {
 
   #setupMapped(entries: number, bgid: number, flags: number): BufRing {
     this.assertOpen();
+    if (bgid >= MAPPED_GROUPS) {
+      throw new RangeError(`With IOU_PBUF_RING_MMAP bgid must be below ${MAPPED_GROUPS}, not ${bgid}`);
+    }
     if (this.ringFd < 0) {
       throw new UringError(EBADF, "io_uring_register", {
         hint:

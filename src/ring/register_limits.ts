@@ -67,9 +67,11 @@ export class RingRegisterLimits extends RingRegisterWait {
    * Binds the worker threads (with SQPOLL: those of the kernel's thread) to processors: `io_uring_register_iowq_aff`, Linux
    * 5.14.
    *
-   * @param cpus The processors' numbers.
+   * @param cpus The processors' numbers, one at least. The kernel passes over those that it cannot have.
    */
   registerIowqAff(cpus: readonly number[]): void {
+    // The kernel would take none for an answer, and have no worker run at all.
+    if (cpus.length === 0) throw new RangeError("cpus must name at least one processor");
     for (const cpu of cpus) {
       if (!Number.isInteger(cpu) || cpu < 0 || cpu > 0xffff) throw new RangeError(`Not a processor: ${cpu}`);
     }
@@ -77,7 +79,7 @@ export class RingRegisterLimits extends RingRegisterWait {
     const mask = new Uint8Array(new ArrayBuffer(Math.ceil((Math.max(0, ...cpus) + 1) / 64) * 8));
     for (const cpu of cpus) mask[cpu >> 3]! |= 1 << (cpu & 7);
     this.register(IORING_REGISTER_IOWQ_AFF, mask, mask.length, {
-      EINVAL: "the thread may run on none of these processors, or has no ring to have workers for",
+      EINVAL: "the cpuset does not have all of these processors",
     });
   }
 
