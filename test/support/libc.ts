@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Functions } from "../../src/ffi/symbols.ts";
+import type { Functions, SymbolTable } from "../../src/ffi/symbols.ts";
 import { adapter, system } from "../../src/ffi/system.ts";
 
 const TABLE = {
@@ -74,19 +74,20 @@ let opened: Functions<typeof TABLE> | undefined;
 
 /** The functions; each returns the C result, or `-errno` where C would return −1. */
 export function libc(): Functions<typeof TABLE> {
-  return opened ??= open();
+  return opened ??= openLibc(TABLE);
 }
 
-function open(): Functions<typeof TABLE> {
-  const name = system().libc;
-  const errno = new Int32Array(adapter.bufferAt(adapter.errnoAddress(name), 4));
+/** More functions of libc, which may lack them. */
+export function openLibc<T extends SymbolTable>(table: T): Functions<T> {
+  const { libc: library } = system();
+  const errno = new Int32Array(adapter.bufferAt(adapter.errnoAddress(library), 4));
   const wrapped: Record<string, (...args: never[]) => number> = {};
-  for (const [name_, call] of Object.entries(adapter.open(name, TABLE))) {
+  for (const [name, call] of Object.entries(adapter.open(library, table))) {
     const raw = call as (...args: never[]) => number;
-    wrapped[name_] = (...args) => {
+    wrapped[name] = (...args) => {
       const result = raw(...args);
       return result === -1 || result >= 2 ** 63 ? -errno[0]! : result;
     };
   }
-  return wrapped as unknown as Functions<typeof TABLE>;
+  return wrapped as unknown as Functions<T>;
 }
