@@ -129,7 +129,7 @@ forEachKind(({ name, options, skip }) => {
     assert.deepEqual([...reapResults(ring, 3)].sort(), [[1, ENOENT], [2, ECANCELED], [3, ECANCELED]]);
   });
 
-  test(`${name}: a chain that opens an occupied slot uses the new file`, { skip }, () => {
+  test(`liburing fixed-reuse: ${name}: a chain that opens an occupied slot uses the new file`, { skip }, () => {
     using dir = new TempDir();
     writeFileSync(dir.of("old"), "old");
     writeFileSync(dir.of("new"), "new");
@@ -144,9 +144,10 @@ forEachKind(({ name, options, skip }) => {
     });
     entry(ring, 2, (sqe) => {
       sqe.prepRead(0, buffer.address, 3, 0);
-      sqe.flags = IOSQE_FIXED_FILE;
+      sqe.flags = IOSQE_IO_LINK | IOSQE_FIXED_FILE;
     });
-    assert.deepEqual([...reapResults(ring, 2)].sort(), [[1, 0], [2, 3]]);
+    entry(ring, 3, (sqe) => sqe.prepCloseDirect(0));
+    assert.deepEqual([...reapResults(ring, 3)].sort(), [[1, 0], [2, 3], [3, 0]]);
     assert.equal(text(buffer), "new");
   });
 
