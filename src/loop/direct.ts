@@ -72,7 +72,11 @@ export type Fd = number | DirectDescriptor;
 
 /**
  * The ring's table of files. Half of it is given out here, so that a chain can name a slot before it is filled; the
- * kernel picks from the other half for multishot accepts.
+ * kernel picks from the other half for multishot accepts and for what other rings send.
+ *
+ * The kernel (Linux 6.18) looks for a free slot from where one was filled or closed last, be that inside of its range or
+ * not: below its range it would find ours, above it only once its range is full. So its half is the lower one, ours is
+ * given out from the top down, and a slot of ours that it has picked all the same is taken until it is closed.
  */
 export class DirectTable {
   /** The ring's engine. */
@@ -80,8 +84,10 @@ export class DirectTable {
   readonly #size: number;
   #registered = false;
   #shared = false;
-  #used = 0;
+  // The slots of our half: the lowest that was ever given out, what was given back, and what the kernel has picked.
+  #lowest: number;
   #free: number[] = [];
+  readonly #picked = new Set<number>();
 
   /**
    * @param driver The ring's engine.
@@ -90,16 +96,20 @@ export class DirectTable {
   constructor(driver: Driver, size: number) {
     this.driver = driver;
     this.#size = size;
+    this.#lowest = size;
   }
 
   /** A slot to be filled. */
   reserve(): DirectDescriptor {
     this.register();
-    const slot = this.#free.pop() ?? this.#used;
-    if (slot >= this.#size / 2) {
+    let slot = this.#free.pop();
+    while (slot === undefined && this.#lowest > this.#size / 2) {
+      this.#lowest--;
+      if (!this.#picked.has(this.#lowest)) slot = this.#lowest;
+    }
+    if (slot === undefined) {
       throw new UringError(ENFILE, "direct descriptor", { hint: `all ${this.#size / 2} slots are in use` });
     }
-    if (slot === this.#used) this.#used++;
     return new DirectDescriptor(this, slot);
   }
 
@@ -108,12 +118,12 @@ export class DirectTable {
     this.register();
     let first = this.#free.find((slot) => this.#free.includes(slot + 1));
     if (first === undefined) {
-      first = this.#used;
-      if (first + 2 > this.#size / 2) {
+      first = this.#lowest - 2;
+      if (first < this.#size / 2 || this.#picked.has(first) || this.#picked.has(first + 1)) {
         const hint = `no two adjacent ones of the ${this.#size / 2} slots are free`;
         throw new UringError(ENFILE, "direct descriptor", { hint });
       }
-      this.#used += 2;
+      this.#lowest = first;
     } else {
       const pair = [first, first + 1];
       this.#free = this.#free.filter((slot) => !pair.includes(slot));
@@ -125,6 +135,10 @@ export class DirectTable {
   adopt(slot: number): DirectDescriptor {
     const descriptor = new DirectDescriptor(this, slot);
     descriptor.state = "open";
+    if (slot >= this.#size / 2) {
+      this.#picked.add(slot);
+      this.#free = this.#free.filter((free) => free !== slot);
+    }
     return descriptor;
   }
 
@@ -133,7 +147,10 @@ export class DirectTable {
     // A chain may close what is being closed already because it was aborted: the slot is given back once.
     if (descriptor.state === "closed") return;
     descriptor.finish();
-    if (descriptor.slot < this.#size / 2) this.#free.push(descriptor.slot);
+    const { slot } = descriptor;
+    this.#picked.delete(slot);
+    // One below the lowest comes up by itself.
+    if (slot >= this.#lowest) this.#free.push(slot);
   }
 
   /** Registers the table, at first use. */
@@ -149,7 +166,7 @@ export class DirectTable {
   shareWithKernel(): void {
     if (this.#shared) return;
     this.register();
-    this.driver.ring.registerFileAllocRange(this.#size / 2, this.#size / 2);
+    this.driver.ring.registerFileAllocRange(0, this.#size / 2);
     this.#shared = true;
   }
 

@@ -56,7 +56,8 @@ interface Waiter {
 }
 
 /**
- * The messages that other rings send to a `Uring`, in the order of their arrival. While it is open, messages wait here
+ * The messages that other rings send to a `Uring`, in the order of their arrival: that in which a ring has sent them, but
+ * for files, which may overtake numbers. While it is open, messages wait here
  * until they are taken, and the ring counts as being at work, which keeps the process alive unless it is unreferenced.
  * What arrives when it is closed is lost; descriptors are closed.
  */
