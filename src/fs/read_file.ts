@@ -3,13 +3,15 @@
  *
  * @module
  */
+import { openFlags } from "../loop/open_flags.ts";
+import type { FlagString } from "../mod.ts";
 import type { Buffer } from "node:buffer";
-import { type Flags, optionsOf, type PathLike, signalOf } from "./arguments.ts";
+import { type Flags, optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
 import { asBuffer, checkEncoding, decode, type Encoding } from "./encoding.ts";
 import { throwIfAborted, unlessAborted } from "./errors.ts";
 import { type FileLike, isFile } from "./file_handle.ts";
 import { reading } from "./limit.ts";
-import { readAll, readInto, withFile } from "./transfer.ts";
+import { readAll, readInto, readWhole, withFile } from "./transfer.ts";
 
 /** Options of {@link readFile}. */
 export interface ReadFileOptions {
@@ -78,6 +80,12 @@ export async function readFile(
   checkEncoding(encoding);
   const abort = signalOf(signal);
   throwIfAborted(abort);
+  // Text is a copy anyway.
+  const finish = (bytes: Uint8Array<ArrayBuffer>, borrowed: boolean): string | Buffer =>
+    typeof encoding === "string" ? decode(bytes, encoding) : asBuffer(borrowed ? bytes.slice() : bytes);
+  if (abort === undefined && buffer === undefined) {
+    return await readWhole(pathOf(path as PathLike), openFlags(flag as FlagString), finish);
+  }
   await reading.enter();
   try {
     throwIfAborted(abort);
@@ -85,12 +93,7 @@ export async function readFile(
       path as PathLike,
       flag,
       0o666,
-      (fd) =>
-        buffer !== undefined ? readInto(fd, buffer, abort) : readAll(fd, abort, (bytes, borrowed) =>
-          // Text is a copy anyway.
-          typeof encoding === "string"
-            ? decode(bytes, encoding)
-            : asBuffer(borrowed ? bytes.slice() : bytes)),
+      (fd) => buffer !== undefined ? readInto(fd, buffer, abort) : readAll(fd, abort, finish),
     );
   } catch (error) {
     throw unlessAborted(error, abort);

@@ -214,6 +214,16 @@ export class Driver implements Sleeper {
     return promise;
   }
 
+  /** Whether so many entries that are taken now stand side by side in the ring. */
+  hasRoom(count: number): boolean {
+    return this.#staging.length === 0 && this.ring.sqSpaceLeft() >= count;
+  }
+
+  /** Says that entries in the ring are linked. */
+  chainInRing(): void {
+    this.#hasChains = true;
+  }
+
   /** Submits the entries of a chain one after the other, in the same system call. */
   submitChain(sqes: Sqe[]): void {
     if ((sqes[0]!.flags & IOSQE_IO_DRAIN) !== 0) this.#canceller.usesDrain = true;

@@ -25,6 +25,7 @@ import type { Op } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
 import { decodeAddress, type SocketAddress } from "./sockaddr.ts";
 import { waker } from "./waker.ts";
+import { WholeFiles, type WholeFileSink } from "./whole_files.ts";
 
 /** How a {@link Uring} is made. */
 export interface UringOptions extends RingOptions {
@@ -93,6 +94,8 @@ const abandonedPools: unknown[] = [];
  * ```
  */
 export class Uring extends Resources implements AsyncDisposable {
+  #wholeFiles: WholeFiles | null = null;
+
   /**
    * @param options Size and flags; the defaults suit nearly everyone.
    * @throws RangeError for options that cannot be, `UringUnavailableError` where io_uring cannot be used.
@@ -135,6 +138,13 @@ export class Uring extends Resources implements AsyncDisposable {
   /** Counters. */
   get stats(): UringStats {
     return { inFlight: this.driver.inFlight, enters: this.driver.enters, wakeUps: waker.wakeUps };
+  }
+
+  /** Reads a whole file with as few calls as can be; the path and the flags have been checked. @internal */
+  wholeFile(path: string | Uint8Array, flags: number, mode: number, sink: WholeFileSink): void {
+    this.driver.assertOpen();
+    this.#wholeFiles ??= new WholeFiles(this.driver, this.directs);
+    this.#wholeFiles.read(path, flags, mode, sink);
   }
 
   /** @internal */
