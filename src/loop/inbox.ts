@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { kernelHas } from "../ffi/kernel.ts";
 import type { UringError } from "../ffi/errors.ts";
 import { closeDirect, type DirectDescriptor, type DirectTable } from "./direct.ts";
 import type { Driver, MessageSink } from "./driver.ts";
@@ -83,8 +84,8 @@ export class Inbox implements AsyncIterableIterator<RingMessage, undefined, unde
     if (driver.inbox !== null) throw new TypeError("The ring's messages are being taken already");
     const { fd } = driver.ring;
     if (fd < 0) throw new TypeError("A ring without a descriptor has no address");
-    // Where descriptors arrive.
-    directs.shareWithKernel();
+    // Where descriptors arrive, which takes that kernel.
+    if (kernelHas("6.0")) directs.shareWithKernel();
     this.address = Object.freeze({ ring: fd });
     driver.onStray = (tag, res) => discard(driver, decode(directs, tag, res));
     driver.inbox = this.#sink;

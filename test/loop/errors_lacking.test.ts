@@ -3,7 +3,7 @@
  * pass for older ones, down to the oldest that can say which operations it has.
  */
 import assert from "node:assert/strict";
-import { OPCODE_KERNEL, OPCODE_NAME } from "../../src/ffi/versions.ts";
+import { OPCODE_KERNEL } from "../../src/ffi/versions.ts";
 import { operationError } from "../../src/loop/failure.ts";
 import { type Uring, UringError } from "../../src/mod.ts";
 import { OPERATION_CASES, type OperationCase, titleOf } from "../support/cases/mod.ts";
@@ -28,10 +28,15 @@ async function errorOf(uring: Uring, one: OperationCase): Promise<UringError | u
   );
 }
 
+/** What a method is called in errors. */
+function nameOf(method: string): string {
+  return method.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+    .replace(/^(\w+)_multishot$/, "multishot $1");
+}
+
 for (const one of OPERATION_CASES) {
   const kernel = OPCODE_KERNEL[one.op]!;
   if (compareKernels(kernel, OLDEST) <= 0) continue;
-  const name = OPCODE_NAME[one.op]!;
   const skip = one.skip || missingOp(one.op);
   test(`${titleOf(one)} before Linux ${kernel}`, { skip }, async () => {
     using _old = new OldKernel(kernelBefore(kernel));
@@ -39,9 +44,7 @@ for (const one of OPERATION_CASES) {
     const error = await errorOf(uring, one);
     assert.ok(error instanceof UringError, `${String(error)}`);
     assert.equal(error.code, "EINVAL", error.message);
-    // A multishot operation may go by the name of the plain one.
-    const operation = name.replace("IORING_OP_", "").toLowerCase();
-    const called = one.called ?? operation.replace(/^(\w+)_multishot$/, "multishot $1");
+    const called = one.called ?? nameOf(one.method);
     assert.equal(error.syscall, called.replace("multishot ", ""));
     const says = `(this kernel lacks ${called}; it needs Linux ${kernel})`;
     assert.ok(error.message.endsWith(says), error.message);

@@ -15,7 +15,7 @@ export interface OperationCase {
   readonly what?: string;
   /** The operation that it takes: an `IORING_OP_*`. */
   readonly op: number;
-  /** What errors call it, where that is not the operation's name. */
+  /** What errors call it, where that is not the method's name. */
   readonly called?: string;
   /** The Linux version that it takes, where that is younger than the operation. */
   readonly kernel?: string;

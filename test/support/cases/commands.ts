@@ -36,14 +36,12 @@ export const COMMAND_CASES: readonly OperationCase[] = [
   {
     method: "discard",
     op: IORING_OP_URING_CMD,
-    called: "discard",
     kernel: "6.12",
     run: (uring, dir) => onFile(dir, "ENOTSUP", (fd) => uring.discard(fd, 0, 4096)),
   },
   {
     method: "zoneResetAll",
     op: IORING_OP_URING_CMD,
-    called: "zone_reset_all",
     run: (uring, dir) => onFile(dir, "ENOTSUP", (fd) => uring.zoneResetAll(fd)),
   },
   {

@@ -13,6 +13,7 @@ import {
   IORING_OP_FUTEX_WAIT,
   IORING_OP_FUTEX_WAITV,
   IORING_OP_FUTEX_WAKE,
+  IORING_OP_MSG_RING,
   IORING_OP_NOP,
   IORING_OP_POLL_ADD,
   IORING_OP_TIMEOUT,
@@ -21,6 +22,7 @@ import {
 } from "../../../src/ffi/abi.ts";
 import { epollCreate } from "../../../src/mod.ts";
 import { Fd } from "../descriptors.ts";
+import { makeUring } from "../loop.ts";
 import { failure, WaitingPipe } from "../operations.ts";
 import { type OperationCase, rejected } from "./case.ts";
 
@@ -147,5 +149,36 @@ export const OTHER_CASES: readonly OperationCase[] = [
     op: IORING_OP_WAITID,
     // The parent of this process is no child of it.
     run: (uring) => rejected(uring.waitid({ pid: 1 }), "ECHILD"),
+  },
+  {
+    method: "msgRing",
+    op: IORING_OP_MSG_RING,
+    run: async (uring) => {
+      await using other = makeUring({ entries: 4 });
+      const inbox = other.messages();
+      await uring.msgRing(inbox.address, { value: 42, tag: 7 });
+      assert.deepEqual(await inbox.next(), { done: false, value: { kind: "data", value: 42, tag: 7 } });
+      await inbox.return();
+    },
+  },
+  {
+    method: "sendFd",
+    called: "msg_ring_fd",
+    op: IORING_OP_MSG_RING,
+    kernel: "6.0",
+    run: async (uring) => {
+      await using other = makeUring({ entries: 4 });
+      using pipe = new WaitingPipe();
+      const inbox = other.messages();
+      const direct = await uring.registerFile(pipe.reader.fd);
+      await uring.sendFd(inbox.address, direct);
+      await uring.close(direct);
+      const { value } = await inbox.next();
+      assert.ok(value?.kind === "descriptor");
+      pipe.write("x");
+      assert.equal(await other.read(value.descriptor, new Uint8Array(1)), 1);
+      await other.close(value.descriptor);
+      await inbox.return();
+    },
   },
 ];

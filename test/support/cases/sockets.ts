@@ -19,13 +19,17 @@ import {
   IORING_OP_SENDMSG_ZC,
   IORING_OP_SHUTDOWN,
   IORING_OP_SOCKET,
+  IORING_OP_URING_CMD,
   SHUT_WR,
+  SO_REUSEADDR,
+  SO_TYPE,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_STREAM,
+  SOL_SOCKET,
 } from "../../../src/ffi/abi.ts";
 import { check } from "../../../src/ffi/errors.ts";
-import type { SocketAddress } from "../../../src/mod.ts";
+import type { RegisteredBuffer, SocketAddress, Uring } from "../../../src/mod.ts";
 import { Fd } from "../descriptors.ts";
 import { libc } from "../libc.ts";
 import { SocketPair } from "../loop.ts";
@@ -51,6 +55,20 @@ function connected(to: Bound): Fd {
 function received(fd: number): string {
   const buffer = new Uint8Array(100);
   return text(buffer, check(libc().recv(fd, buffer, 100, 0), "recv"));
+}
+
+/** Sends `hello` out of a registered buffer over a connection made without the library. */
+async function overTcp(
+  uring: Uring,
+  send: (client: number, buffer: RegisteredBuffer) => Promise<void>,
+): Promise<void> {
+  using socket = listening().socket;
+  using client = connected(socket);
+  using server = new Fd(check(libc().accept4(socket.fd, null, null, SOCK_CLOEXEC), "accept4"));
+  await using buffer = uring.registerBuffer(4096);
+  buffer.bytes.set(bytes("(hello)"));
+  await send(client.fd, buffer);
+  assert.equal(received(server.fd), "hello");
 }
 
 /** Sockets. */
@@ -201,6 +219,116 @@ export const SOCKET_CASES: readonly OperationCase[] = [
       using server = new Fd(check(libc().accept4(socket.fd, null, null, SOCK_CLOEXEC), "accept4"));
       assert.equal((await uring.sendmsgZc(client.fd, [bytes("hel"), bytes("lo")])).length, 5);
       assert.equal(received(server.fd), "hello");
+    },
+  },
+  {
+    method: "recvmsgMultishot",
+    op: IORING_OP_RECVMSG,
+    kernel: "6.0",
+    run: async (uring) => {
+      using to = Bound.udp();
+      const address: SocketAddress = { family: "ipv4", address: "127.0.0.1", port: to.port };
+      using from = new Fd(check(libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket"));
+      const arriving: string[] = [];
+      const pool = uring.bufferPool({ count: 4, size: 512 });
+      await uring.sendmsg(from.fd, bytes("one"), { address });
+      for await (const { data } of uring.recvmsgMultishot(to.fd, { pool })) {
+        if (arriving.push(text(data)) === 2) break;
+        await uring.sendmsg(from.fd, bytes("two"), { address });
+      }
+      assert.deepEqual(arriving, ["one", "two"]);
+    },
+  },
+  {
+    method: "sendBundle",
+    op: IORING_OP_SEND,
+    kernel: "6.12",
+    run: async (uring) => {
+      using pair = new SocketPair();
+      const queue = uring.sendQueue({ count: 4, size: 4096 });
+      assert.ok(queue.push(bytes("hel")));
+      assert.ok(queue.push(bytes("lo")));
+      assert.equal(await uring.sendBundle(pair.a.fd, queue), 5);
+      assert.equal(received(pair.b.fd), "hello");
+    },
+  },
+  {
+    method: "sendZcFixed",
+    op: IORING_OP_SEND_ZC,
+    run: (uring) =>
+      overTcp(uring, async (client, buffer) => {
+        assert.equal((await uring.sendZcFixed(client, buffer, { start: 1, length: 5 })).length, 5);
+      }),
+  },
+  {
+    method: "sendmsgZcFixed",
+    op: IORING_OP_SENDMSG_ZC,
+    kernel: "6.15",
+    run: (uring) =>
+      overTcp(uring, async (client, buffer) => {
+        const parts = [{ start: 1, length: 3 }, { start: 4, length: 2 }];
+        assert.equal((await uring.sendmsgZcFixed(client, buffer, parts)).length, 5);
+      }),
+  },
+  {
+    method: "getsockopt",
+    op: IORING_OP_URING_CMD,
+    kernel: "6.7",
+    run: async (uring) => {
+      using socket = tcp();
+      assert.equal(await uring.getsockopt(socket.fd, SOL_SOCKET, SO_TYPE), SOCK_STREAM);
+    },
+  },
+  {
+    method: "setsockopt",
+    op: IORING_OP_URING_CMD,
+    kernel: "6.7",
+    run: async (uring) => {
+      using socket = tcp();
+      await uring.setsockopt(socket.fd, SOL_SOCKET, SO_REUSEADDR, 1);
+      assert.equal(await uring.getsockopt(socket.fd, SOL_SOCKET, SO_REUSEADDR), 1);
+    },
+  },
+  {
+    method: "getsockname",
+    op: IORING_OP_URING_CMD,
+    kernel: "6.19",
+    run: async (uring) => {
+      const { socket, address } = listening();
+      using _socket = socket;
+      assert.deepEqual(await uring.getsockname(socket.fd), address);
+    },
+  },
+  {
+    method: "getpeername",
+    op: IORING_OP_URING_CMD,
+    kernel: "6.19",
+    run: async (uring) => {
+      const { socket, address } = listening();
+      using _socket = socket;
+      using client = connected(socket);
+      assert.deepEqual(await uring.getpeername(client.fd), address);
+    },
+  },
+  {
+    method: "siocinq",
+    op: IORING_OP_URING_CMD,
+    kernel: "6.5",
+    run: async (uring) => {
+      using to = Bound.udp();
+      using from = new Fd(check(libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket"));
+      check(libc().connect(from.fd, to.address.bytes, to.address.bytes.length), "connect");
+      check(libc().send(from.fd, bytes("hello"), 5, 0), "send");
+      assert.equal(await uring.siocinq(to.fd), 5);
+    },
+  },
+  {
+    method: "siocoutq",
+    op: IORING_OP_URING_CMD,
+    kernel: "6.5",
+    run: async (uring) => {
+      using socket = tcp();
+      assert.equal(await uring.siocoutq(socket.fd), 0);
     },
   },
   {
