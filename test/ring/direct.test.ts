@@ -129,27 +129,31 @@ forEachKind(({ name, options, skip }) => {
     assert.deepEqual([...reapResults(ring, 3)].sort(), [[1, ENOENT], [2, ECANCELED], [3, ECANCELED]]);
   });
 
-  test(`liburing fixed-reuse: ${name}: a chain that opens an occupied slot uses the new file`, { skip }, () => {
-    using dir = new TempDir();
-    writeFileSync(dir.of("old"), "old");
-    writeFileSync(dir.of("new"), "new");
-    using ring = makeRing(8, options);
-    ring.registerFilesSparse(1);
-    const [old, fresh] = [path(dir.of("old")), path(dir.of("new"))];
-    assert.equal(once(ring, (sqe) => sqe.prepOpenDirect(old, O_RDONLY, 0, 0)).res, 0);
-    const buffer = block(3);
-    entry(ring, 1, (sqe) => {
-      sqe.prepOpenDirect(fresh, O_RDONLY, 0, 0);
-      sqe.flags = IOSQE_IO_LINK;
-    });
-    entry(ring, 2, (sqe) => {
-      sqe.prepRead(0, buffer.address, 3, 0);
-      sqe.flags = IOSQE_IO_LINK | IOSQE_FIXED_FILE;
-    });
-    entry(ring, 3, (sqe) => sqe.prepCloseDirect(0));
-    assert.deepEqual([...reapResults(ring, 3)].sort(), [[1, 0], [2, 3], [3, 0]]);
-    assert.equal(text(buffer), "new");
-  });
+  test(
+    `liburing fixed-reuse: ${name}: a chain that opens an occupied slot uses the new file`,
+    { skip },
+    () => {
+      using dir = new TempDir();
+      writeFileSync(dir.of("old"), "old");
+      writeFileSync(dir.of("new"), "new");
+      using ring = makeRing(8, options);
+      ring.registerFilesSparse(1);
+      const [old, fresh] = [path(dir.of("old")), path(dir.of("new"))];
+      assert.equal(once(ring, (sqe) => sqe.prepOpenDirect(old, O_RDONLY, 0, 0)).res, 0);
+      const buffer = block(3);
+      entry(ring, 1, (sqe) => {
+        sqe.prepOpenDirect(fresh, O_RDONLY, 0, 0);
+        sqe.flags = IOSQE_IO_LINK;
+      });
+      entry(ring, 2, (sqe) => {
+        sqe.prepRead(0, buffer.address, 3, 0);
+        sqe.flags = IOSQE_IO_LINK | IOSQE_FIXED_FILE;
+      });
+      entry(ring, 3, (sqe) => sqe.prepCloseDirect(0));
+      assert.deepEqual([...reapResults(ring, 3)].sort(), [[1, 0], [2, 3], [3, 0]]);
+      assert.equal(text(buffer), "new");
+    },
+  );
 
   test(`${name}: writes a file that only the ring has open`, { skip }, () => {
     using dir = new TempDir();
