@@ -49,6 +49,7 @@ export { readlink, realpath } from "./paths.ts";
 export { readdir, type ReaddirOptions } from "./readdir.ts";
 export { type BufferOf, readFile, type ReadFileIntoOptions, type ReadFileOptions } from "./read_file.ts";
 export { rm, type RmOptions } from "./rm.ts";
+export { type FileResult, readFiles, type ReadFilesOptions } from "./read_files.ts";
 export { lstat, stat, type StatOptions } from "./stat.ts";
 export { BigIntStats, Stats, type StatsBase, type StatsFields } from "./stats.ts";
 export { type BigIntStatsFs, statfs, type StatFsOptions, type StatsFs, type StatsFsBase } from "./statfs.ts";

@@ -31,11 +31,6 @@ function whole(uring: Uring, path: string, flags: number = O_RDONLY): Promise<Ou
   });
 }
 
-/** The descriptor that the kernel tells of a ring by. */
-function ringDescriptor(uring: Uring): number {
-  return (uring.ring as unknown as { ringFd: number }).ringFd;
-}
-
 test("whole files: every size up to the first read's, beyond it, and of unknown size", async () => {
   using dir = new TempDir();
   await using uring = new Uring();
@@ -100,7 +95,7 @@ test("whole files: none stays open", async () => {
   using dir = new TempDir();
   await using uring = new Uring();
   // The kernel lists the files in a ring's table there, by their names.
-  const table = (): string => readFileSync(`/proc/self/fdinfo/${ringDescriptor(uring)}`, "utf8");
+  const table = (): string => readFileSync(`/proc/self/fdinfo/${uring.ring.fd}`, "utf8");
   for (let i = 0; i < 100; i++) writeFileSync(dir.of(`file${i}`), content(100));
   const last = whole(uring, dir.of("file0"));
   const seen = new Promise<string>((resolve) => {
