@@ -28,6 +28,16 @@ const areas = new FinalizationRegistry<Area>((area) => {
   system().munmap(area.address, area.byteLength);
 });
 
+/** Calls back once nothing works on `memory` any more, and says whether it may be given back. */
+export type UnmapGuard = (memory: ArrayBuffer, then: (free: boolean) => void) => void;
+
+let guard: UnmapGuard = (_, then) => then(true);
+
+/** Has somebody asked before any memory is given back. @internal */
+export function guardMappings(by: UnmapGuard): void {
+  guard = by;
+}
+
 /** A piece of mapped memory. */
 export class Mapping implements Disposable {
   /** Where it begins. */
@@ -35,8 +45,6 @@ export class Mapping implements Disposable {
   /** Its length in bytes. */
   readonly byteLength: number;
   #buffer: ArrayBuffer | null;
-  #holds = 0;
-  #unmapLater = false;
 
   private constructor(address: number, byteLength: number) {
     this.address = address;
@@ -73,7 +81,10 @@ export class Mapping implements Disposable {
     return this.#buffer;
   }
 
-  /** Gives the memory back. Every view of it becomes empty first, so that none can touch what is no longer there. */
+  /**
+   * Gives the memory back. Every view of it becomes empty first, so that none can touch what is no longer there. What an
+   * operation of a `Uring` still works on goes when that has ended; under a `Ring` it goes at once.
+   */
   unmap(): void {
     const buffer = this.#buffer;
     if (buffer === null) return;
@@ -81,20 +92,9 @@ export class Mapping implements Disposable {
     areas.unregister(this);
     buffer.transfer();
     if (!buffer.detached) return; // Better leaked than pulled from under a view.
-    if (this.#holds > 0) this.#unmapLater = true;
-    else check(system().munmap(this.address, this.byteLength), "munmap");
-  }
-
-  /** Keeps the memory mapped until {@link Mapping.release}, although it may be told to go meanwhile. @internal */
-  hold(): void {
-    this.#holds++;
-  }
-
-  /** Ends a {@link Mapping.hold}. @internal */
-  release(): void {
-    if (--this.#holds > 0 || !this.#unmapLater) return;
-    this.#unmapLater = false;
-    check(system().munmap(this.address, this.byteLength), "munmap");
+    guard(buffer, (free) => {
+      if (free) check(system().munmap(this.address, this.byteLength), "munmap");
+    });
   }
 
   /** The same as {@link Mapping.unmap}. */

@@ -130,12 +130,8 @@ export abstract class AdviceOperations extends CommandOperations {
     }
     const { address, length } = rangeOf(memory, options);
     const op = this.begin("madvise");
-    if (mapping !== null) {
-      // Something else may be mapped there by the time that the kernel comes to it.
-      mapping.hold();
-      (op.extra ??= {}).settled = () => mapping.release();
-    }
-    op.pins = memory;
+    // Something else must not be mapped there by the time that the kernel comes to it.
+    op.pins = mapping === null ? memory : new Uint8Array(mapping.buffer);
     if (length > MOST_32) op.sqe!.prepMadvise64(address, length, advice);
     else op.sqe!.prepMadvise(address, length, advice);
     return this.promise(op, options);

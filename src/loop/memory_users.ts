@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { guardMappings } from "../ffi/memory.ts";
 import type { Op } from "./op.ts";
 
 /** A ring's engine, as far as it is asked here. */
@@ -19,6 +20,7 @@ const leaked = new Set<unknown>();
 
 /** Has the operations of a ring of this thread looked through from now on; returns what ends that. */
 export function enrol(user: MemoryUser): () => void {
+  guardMappings(whenUnused);
   const reference = new WeakRef(user);
   users.add(reference);
   return () => void users.delete(reference);

@@ -176,11 +176,12 @@ export class Uring extends Resources implements AsyncDisposable {
    * in order; rejects, when all have ended, with the failure that broke the chain. `linkSettled` tells each step's own.
    * A read or write of less than was asked for breaks a chain too, unless it is `{ hard: true }`.
    *
-   * The kernel breaks a chain at a failing read, write, open, close, send, receive, accept or connect. It goes on past a
-   * failing `statx`, `fallocate`, `fsync`, `fdatasync`, `ftruncate`, `unlinkat`, `renameat`, `mkdirat` or `shutdown`
-   * (measured on Linux 6.18), although `link` rejects all the same: what must not happen after one of these has failed
-   * (a rename after a sync, say) belongs behind an `await`, not into the same chain. A step whose turn has not come
-   * cannot be cancelled by itself; aborting it has its promise reject, but it may still run.
+   * The kernel breaks a chain at a failing read, write, open, close, send, receive, accept, connect, splice or wait, also
+   * where a futex was not what was expected. It goes on past a failing `statx`, `fallocate`, `fsync`, `fdatasync`,
+   * `syncFileRange`, `ftruncate`, `unlinkat`, `renameat`, `mkdirat`, `linkat`, `symlinkat`, `madvise`, `shutdown`, and past
+   * extended attributes (measured on Linux 6.18), although `link` rejects all the same: what must not happen after one of
+   * these has failed (a rename after a sync, say) belongs behind an `await`, not into the same chain. A step whose turn
+   * has not come cannot be cancelled by itself; aborting it has its promise reject, but it may still run.
    *
    * @example
    * ```ts
@@ -273,7 +274,9 @@ function shortStep(cancelled: UringError, options: LinkOptions): UringError {
     path: cancelled.path,
     dest: cancelled.dest,
     cause: cancelled,
-    hint: "a step before it transferred less than asked for, which ends a chain unless it is { hard: true }",
+    hint:
+      "a step before it transferred less than asked for (or found a futex changed), which ends a chain unless it is " +
+      "{ hard: true }",
   });
 }
 
