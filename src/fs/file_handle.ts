@@ -7,7 +7,19 @@ import type { Buffer } from "node:buffer";
 import type { ReadStream, WriteStream } from "node:fs";
 import type { Interface } from "node:readline";
 import type { ReadableStream } from "node:stream/web";
+import {
+  POSIX_FADV_DONTNEED,
+  POSIX_FADV_NOREUSE,
+  POSIX_FADV_NORMAL,
+  POSIX_FADV_RANDOM,
+  POSIX_FADV_SEQUENTIAL,
+  POSIX_FADV_WILLNEED,
+  SYNC_FILE_RANGE_WAIT_AFTER,
+  SYNC_FILE_RANGE_WAIT_BEFORE,
+  SYNC_FILE_RANGE_WRITE,
+} from "../ffi/abi.ts";
 import { Uring, UringError } from "../mod.ts";
+import { Appender, type AppendOptions } from "./append.ts";
 import {
   bytesOf,
   type Flags,
@@ -109,6 +121,18 @@ export function isFile(path: unknown): path is FileHandle {
   return typeof path === "object" && path !== null && "fd" in path && "readFile" in path;
 }
 
+/** How a range of a file will be used. */
+export type Advice = "normal" | "sequential" | "random" | "willneed" | "dontneed" | "noreuse";
+
+const ADVICE: Readonly<Record<Advice, number>> = {
+  normal: POSIX_FADV_NORMAL,
+  sequential: POSIX_FADV_SEQUENTIAL,
+  random: POSIX_FADV_RANDOM,
+  willneed: POSIX_FADV_WILLNEED,
+  dontneed: POSIX_FADV_DONTNEED,
+  noreuse: POSIX_FADV_NOREUSE,
+};
+const SYNC_ALL = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
 const EBADF = 9;
 const READ_SIZE = 16 * 1024;
 
@@ -117,6 +141,7 @@ export class FileHandle implements AsyncDisposable {
   #fd: number;
   #users = 0;
   #streams = 0;
+  #appender: Appender | null = null;
   #idle: (() => void) | null = null;
   #closing: Promise<void> | null = null;
 
@@ -288,6 +313,51 @@ export class FileHandle implements AsyncDisposable {
   /** The same as {@link FileHandle.writeFile}: whether it goes to the end is up to how the file was opened. */
   async appendFile(data: Contents, options?: Encoding | WriteFileOptions | null): Promise<void> {
     await this.writeFile(data, options);
+  }
+
+  /**
+   * Appends a record to the file and tells where it begins, in bytes, as long as nobody else appends. Appends never mix,
+   * in whichever order they end: they are written in the order in which they were asked for, all that wait by then with
+   * one write, and with `durable` with one sync (group commit). Leave the bytes alone until the promise settles. After a
+   * failure nobody knows how much of the record is there.
+   *
+   * @example
+   * ```ts
+   * import { open } from "uring/fs";
+   * await using log = await open("/tmp/log", "a");
+   * const offsets = await Promise.all(["one", "two"].map((record) => log.append(record, { durable: true })));
+   * console.log(offsets[1]! - offsets[0]!); // 3
+   * ```
+   */
+  async append(data: Data, options: AppendOptions = {}): Promise<number> {
+    const bytes = encode(data);
+    const durable = options.durable === true;
+    return await this.use("write", (fd) => (this.#appender ??= new Appender(fd)).add(bytes, durable));
+  }
+
+  /** Allocates or frees a range of the file: `fallocate(2)`, `mode` of `FALLOC_FL_*` bits (default 0). */
+  async fallocate(offset: number, length: number, mode: number = 0): Promise<void> {
+    await this.use("fallocate", (fd) => Uring.shared.fallocate(fd, mode, offset, length));
+  }
+
+  /**
+   * Has a range written to the device, without the metadata that is needed to find it: `sync_file_range(2)`. Not for
+   * safety, but for an even flow: by default it starts writing and waits for that.
+   */
+  async syncRange(offset: number, length: number, flags: number = SYNC_ALL): Promise<void> {
+    await this.use("sync_file_range", (fd) => Uring.shared.syncFileRange(fd, offset, length, flags));
+  }
+
+  /** Tells the kernel how a range will be used: `posix_fadvise(2)`; a length of 0 is the rest of the file. */
+  async advise(advice: Advice, offset: number = 0, length: number = 0): Promise<void> {
+    const bits = ADVICE[advice];
+    if (bits === undefined) {
+      throw typeError(
+        "ERR_INVALID_ARG_VALUE",
+        `The argument 'advice' is invalid. Received '${String(advice)}'`,
+      );
+    }
+    await this.use("fadvise", (fd) => Uring.shared.fadvise(fd, offset, length, bits));
   }
 
   /** Sets the file's permissions. */

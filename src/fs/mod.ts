@@ -14,6 +14,7 @@
  * @module
  */
 export { type FlagString, UringError } from "../mod.ts";
+export { type AppendOptions } from "./append.ts";
 export { type Flags, type Mode, type PathLike } from "./arguments.ts";
 export { constants } from "./constants.ts";
 export { copyFile, type CopyFileOptions } from "./copy_file.ts";
@@ -24,6 +25,7 @@ export { mkdir, type MkdirOptions, rmdir } from "./directories.ts";
 export { type Contents, type Data, type Encoding, type NameEncoding, type NameOptions } from "./encoding.ts";
 export { AbortError } from "./errors.ts";
 export {
+  type Advice,
   FileHandle,
   type FileLike,
   open,
