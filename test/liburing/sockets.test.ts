@@ -169,8 +169,9 @@ forEachKind(({ name, options, skip }) => {
     });
   }
 
-  for (const [program, offset] of [["socket-rw", 0], ["socket-rw-offset", -1]] as const) {
-    test(`liburing ${program}: ${name}: a read queued before the write that it waits for`, { skip }, () => {
+  for (const offset of [0, -1]) {
+    const where = offset === 0 ? "" : ", at the position that sockets do not have";
+    test(`liburing socket-rw, socket-rw-offset: ${name}: a read before the write it needs${where}`, { skip }, () => {
       using ring = makeRing(32, options);
       using pair = Connection.tcp();
       const incoming = block(128);
