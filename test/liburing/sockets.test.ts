@@ -171,18 +171,22 @@ forEachKind(({ name, options, skip }) => {
 
   for (const offset of [0, -1]) {
     const where = offset === 0 ? "" : ", at the position that sockets do not have";
-    test(`liburing socket-rw, socket-rw-offset: ${name}: a read before the write it needs${where}`, { skip }, () => {
-      using ring = makeRing(32, options);
-      using pair = Connection.tcp();
-      const incoming = block(128);
-      const outgoing = block(128);
-      outgoing.bytes.fill(0x77);
-      const [into, from] = [iovecs([incoming]), iovecs([outgoing])];
-      entry(ring, 1, (sqe) => sqe.prepReadv(pair.b.fd, into.address, 1, offset));
-      entry(ring, 2, (sqe) => sqe.prepWritev(pair.a.fd, from.address, 1, 0));
-      assert.deepEqual([...reapResults(ring, 2)].sort(), [[1, 128], [2, 128]]);
-      assert.deepEqual(incoming.bytes, outgoing.bytes);
-    });
+    test(
+      `liburing socket-rw, socket-rw-offset: ${name}: a read before the write it needs${where}`,
+      { skip },
+      () => {
+        using ring = makeRing(32, options);
+        using pair = Connection.tcp();
+        const incoming = block(128);
+        const outgoing = block(128);
+        outgoing.bytes.fill(0x77);
+        const [into, from] = [iovecs([incoming]), iovecs([outgoing])];
+        entry(ring, 1, (sqe) => sqe.prepReadv(pair.b.fd, into.address, 1, offset));
+        entry(ring, 2, (sqe) => sqe.prepWritev(pair.a.fd, from.address, 1, 0));
+        assert.deepEqual([...reapResults(ring, 2)].sort(), [[1, 128], [2, 128]]);
+        assert.deepEqual(incoming.bytes, outgoing.bytes);
+      },
+    );
   }
 
   test(
