@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { IOSQE_BUFFER_SELECT, MSG_NOSIGNAL } from "../ffi/abi.ts";
+import { IOSQE_BUFFER_SELECT, MSG_NOSIGNAL, MSG_WAITALL } from "../ffi/abi.ts";
 import type { Fd } from "./direct.ts";
 import { checkU32, type OperationOptions } from "./options.ts";
 import { SendQueue } from "./send_queue.ts";
@@ -12,7 +12,7 @@ import { SocketCommandOperations } from "./socket_cmd_ops.ts";
 
 /** Options of {@link BundleOperations.sendBundle}. */
 export interface SendBundleOptions extends OperationOptions {
-  /** `MSG_*` bits. */
+  /** `MSG_*` bits; `MSG_WAITALL` is always set. */
   flags?: number;
 }
 
@@ -22,7 +22,7 @@ const ENOBUFS = -105;
 export abstract class BundleOperations extends SocketCommandOperations {
   /**
    * Sends what is in a queue, and what is pushed into it meanwhile, until it is empty, and resolves with the number of
-   * bytes: `io_uring_prep_send_bundle`, Linux 6.10 (6.12 for the queue). When sending fails after a part was sent, it
+   * bytes: `io_uring_prep_send_bundle`, Linux 6.10. When sending fails after a part was sent, it
    * resolves with that part's length; the rest stays in the queue, and sending again tells what is wrong. An empty queue
    * gives 0. One send at a time may work on a queue.
    *
@@ -48,11 +48,9 @@ export abstract class BundleOperations extends SocketCommandOperations {
       if (res > 0) queue.taken(res);
       return before !== undefined && before > 0 ? before + Math.max(res, 0) : res;
     };
-    extra.settled = () => {
-      queue.sending = false;
-    };
+    extra.settled = () => queue.settle();
     op.finish = finishBundle;
-    op.sqe!.prepSendBundle(number, 0, flags | MSG_NOSIGNAL);
+    op.sqe!.prepSendBundle(number, 0, flags | MSG_NOSIGNAL | MSG_WAITALL);
     op.sqe!.flags |= IOSQE_BUFFER_SELECT;
     op.sqe!.bufGroup = queue.bgid;
     this.markFd(op, fd);

@@ -74,7 +74,8 @@ export abstract class MessageStreams extends MultishotOperations {
    * Linux 6.0. The kernel picks buffers of a pool as messages arrive; the data is copied out of them. A connection's end
    * ends the iteration. Descriptors that nobody takes are closed.
    *
-   * @throws RangeError also when a buffer of the pool is too small for what comes beside the data.
+   * @throws RangeError also when a buffer of the pool is too small for what comes beside the data, TypeError for an
+   * incremental pool, where the rest of a buffer would cut messages off.
    */
   recvmsgMultishot(fd: Fd, options: RecvmsgMultishotOptions = {}): Multishot<ReceivedData> {
     this.checkMultishot(options);
@@ -82,6 +83,9 @@ export abstract class MessageStreams extends MultishotOperations {
     const room: RecvmsgRoom = { namelen: sockaddr_storage.size, controllen: controlRoom(options) };
     const number = this.number(fd);
     const pool = this.poolOf(options.pool);
+    if (pool.incremental) {
+      throw new TypeError("Messages need whole buffers: this pool's are used up bit by bit");
+    }
     const limit = checkLimit(options.limit ?? pool.count);
     const beside = io_uring_recvmsg_out.size + room.namelen + room.controllen;
     if (pool.size <= beside) {

@@ -211,11 +211,12 @@ export abstract class MultishotOperations extends Operations {
   /** The pool that was given, or the one for all. @internal */
   protected poolOf(given: BufferPool | undefined): BufferPool {
     const pool = given ?? (this.#pool ??= this.bufferPool());
+    if (!(pool instanceof BufferPool)) throw new TypeError("The pool is one of uring.bufferPool");
     if (!this.pools.includes(pool)) throw new TypeError("The pool belongs to another ring");
     return pool;
   }
 
-  /** Makes a queue for {@link BundleOperations.sendBundle}, Linux 6.12. */
+  /** Makes a queue for `sendBundle`, Linux 6.10. */
   sendQueue(options: SendQueueOptions = {}): SendQueue {
     this.driver.assertOpen();
     const queue = new SendQueue(this.driver.ring, this.pools.length, options);

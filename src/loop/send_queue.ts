@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { IOU_PBUF_RING_INC } from "../ffi/abi.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { type BufRing, bufRingAdd, bufRingAdvance, bufRingMask } from "../ring/buf_ring.ts";
 import type { Ring } from "../ring/ring.ts";
@@ -19,8 +18,8 @@ export interface SendQueueOptions {
 
 /**
  * A queue of bytes for one connection, in memory of the library's own, that `sendBundle` sends without being told more: a
- * ring of provided buffers that are used up bit by bit (Linux 6.12). What is pushed while it is being sent goes out with
- * it. What could not be sent stays in the queue. It belongs to a `Uring` and lives as long.
+ * ring of provided buffers. What is pushed while it is being sent goes out with it. What could not be sent stays in the
+ * queue. It belongs to a `Uring` and lives as long.
  */
 export class SendQueue {
   /** How many buffers there are. */
@@ -36,9 +35,10 @@ export class SendQueue {
   readonly #memory: Mapping;
   readonly #bufRing: BufRing;
   readonly #bytes: Uint8Array;
-  // How many bytes are in each buffer that the kernel has not taken. The buffers stand in a row in both rings.
+  // How many bytes are in each buffer; the first one that is in use, how much of it was sent, and how many are in use.
   readonly #lengths: Int32Array;
   #head = 0;
+  #sent = 0;
   #used = 0;
   #queued = 0;
 
@@ -51,7 +51,7 @@ export class SendQueue {
     }
     this.bgid = bgid;
     this.ring = ring;
-    this.#bufRing = ring.setupBufRing(this.count, bgid, IOU_PBUF_RING_INC);
+    this.#bufRing = ring.setupBufRing(this.count, bgid);
     this.#memory = Mapping.anonymous(this.count * this.size);
     this.#bytes = new Uint8Array(this.#memory.buffer);
     this.#lengths = new Int32Array(this.count);
@@ -87,17 +87,37 @@ export class SendQueue {
     return true;
   }
 
-  /** The kernel has taken so many bytes. @internal */
+  /** So many bytes were sent. @internal */
   taken(length: number): void {
     this.#queued -= length;
     for (let left = length; left > 0;) {
-      const piece = Math.min(left, this.#lengths[this.#head]!);
+      const piece = Math.min(left, this.#lengths[this.#head]! - this.#sent);
       left -= piece;
-      this.#lengths[this.#head]! -= piece;
-      if (this.#lengths[this.#head]! > 0) return;
+      this.#sent += piece;
+      if (this.#sent < this.#lengths[this.#head]!) return;
       this.#head = (this.#head + 1) & bufRingMask(this.count);
+      this.#sent = 0;
       this.#used--;
     }
+  }
+
+  /**
+   * Sending has ended. What a send takes out of the kernel's ring it does not put back, whatever becomes of it: the ring is
+   * filled anew with what was not sent. @internal
+   */
+  settle(): void {
+    this.sending = false;
+    if (this.#queued === 0 || this.ring.closed) return;
+    const mask = bufRingMask(this.count);
+    // Nobody looks at what still stands in there.
+    bufRingAdvance(this.#bufRing, -this.ring.bufRingAvailable(this.#bufRing));
+    for (let i = 0; i < this.#used; i++) {
+      const id = (this.#head + i) & mask;
+      const sent = i === 0 ? this.#sent : 0;
+      const address = this.#memory.address + id * this.size + sent;
+      bufRingAdd(this.#bufRing, address, this.#lengths[id]! - sent, id, mask, i);
+    }
+    bufRingAdvance(this.#bufRing, this.#used);
   }
 
   /** The memory, for whoever works on it. @internal */
