@@ -96,6 +96,8 @@ export const LIBC_RARE = {
   posix_fadvise: { result: "i32", args: ["i32", "word", "word", "i32"] },
   // int getrlimit(int resource, struct rlimit *rlim)
   getrlimit: { result: "i32", args: ["i32", "bytes"] },
+  // int clock_gettime(clockid_t clock, struct timespec *tp)
+  clock_gettime: { result: "i32", args: ["i32", "bytes"] },
   // int uname(struct utsname *buf)
   uname: { result: "i32", args: ["bytes"] },
   // int open(const char *path, int flags, ...)

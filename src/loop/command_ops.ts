@@ -6,7 +6,7 @@
 import { IORING_URING_CMD_FIXED } from "../ffi/abi.ts";
 import { addressOf } from "../ffi/pin.ts";
 import { io_uring_sqe } from "../ffi/structs.ts";
-import { sqeSize } from "../ring/setup.ts";
+import { sqeSize } from "../ring/sizes.ts";
 import type { U64 } from "../ring/sqe_base.ts";
 import type { Fd } from "./direct.ts";
 import { IntegrityOperations } from "./integrity_ops.ts";

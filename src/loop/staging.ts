@@ -5,7 +5,7 @@
  */
 import { IOSQE_IO_HARDLINK, IOSQE_IO_LINK } from "../ffi/abi.ts";
 import type { Ring } from "../ring/ring.ts";
-import { sqeSize } from "../ring/setup.ts";
+import { sqeSize } from "../ring/sizes.ts";
 import { Sqe } from "../ring/sqe.ts";
 import { type Op, STAGED } from "./op.ts";
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { IORING_CQE_F_32 } from "../ffi/abi.ts";
 import { io_uring_cqe } from "../ffi/structs.ts";
 import { join32 } from "./sqe_base.ts";
 
@@ -74,4 +75,9 @@ export class Cqe {
     const join = (i: number): bigint => BigInt(words[i]! >>> 0) | (BigInt(words[i + 1]! >>> 0) << 32n);
     return [join(at), join(at + 2)];
   }
+}
+
+/** How many slots of the queue a completion takes: 2 for a big one of a mixed ring, otherwise 1. `io_uring_cqe_nr`. */
+export function cqeNr(cqe: Cqe): number {
+  return (cqe.flags & IORING_CQE_F_32) !== 0 ? 2 : 1;
 }

@@ -24,7 +24,8 @@ export {
   bufRingMask,
 } from "./buf_ring.ts";
 export { type Cmsg, cmsgAlign, cmsgFirsthdr, cmsgLen, cmsgNexthdr, cmsgPut, cmsgSpace } from "./cmsg.ts";
-export { Cqe } from "./cqe.ts";
+export { Cqe, cqeNr } from "./cqe.ts";
+export { memorySize, mlockSize } from "./memory_size.ts";
 export { Probe } from "./probe.ts";
 export { RingQueues, type Timespec } from "./queues.ts";
 export {
@@ -77,6 +78,8 @@ export {
 } from "./restrictions.ts";
 export { getProbe, Ring } from "./ring.ts";
 export { type RingOptions } from "./setup.ts";
+export { RingStatus } from "./status.ts";
+export { cqeShiftFromFlags, sqeShiftFromFlags } from "./sizes.ts";
 export { Sqe } from "./sqe.ts";
 export { SqeBase, type U64 } from "./sqe_base.ts";
 export { SqeCmd } from "./sqe_cmd.ts";
@@ -85,3 +88,4 @@ export { SqeNet } from "./sqe_net.ts";
 export { SqePaths } from "./sqe_paths.ts";
 export { SqePipes } from "./sqe_pipes.ts";
 export { ZcrxIfq, zcrxOffset } from "./zcrx.ts";
+export { RingWaits, type WaitOptions } from "./waits.ts";

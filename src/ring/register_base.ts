@@ -10,7 +10,7 @@ import { kernelHas } from "../ffi/kernel.ts";
 import { addressOf } from "../ffi/pin.ts";
 import { system } from "../ffi/system.ts";
 import { REGISTER_KERNEL, REGISTER_NAME } from "../ffi/versions.ts";
-import { RingQueues } from "./queues.ts";
+import { RingWaits } from "./waits.ts";
 import { high32, low32, type U64 } from "./sqe_base.ts";
 
 /** What to say about an error of `io_uring_register`, by its code. */
@@ -97,7 +97,7 @@ export function ioUringRegister(
 }
 
 /** What all register calls of a ring go through. */
-export class RingRegisterBase extends RingQueues {
+export class RingRegisterBase extends RingWaits {
   /**
    * `io_uring_register` itself, for what has no method here.
    *

@@ -14,7 +14,8 @@ import { UringError } from "../ffi/errors.ts";
 import { reserveAddressSpace } from "../ffi/memory.ts";
 import { io_cqring_offsets, io_sqring_offsets, io_uring_cqe, io_uring_params } from "../ffi/structs.ts";
 import type { Hints } from "./register_base.ts";
-import { checkOptions, cqeSize, mapRing, MAX_ENTRIES, type RingParts, sqeSize } from "./setup.ts";
+import { checkOptions, mapRing, type RingParts } from "./setup.ts";
+import { cqeSize, MAX_ENTRIES, sqeSize } from "./sizes.ts";
 
 /** What {@link Ring.resizeRings} takes beside the entries. */
 export interface ResizeOptions {

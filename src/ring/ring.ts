@@ -8,13 +8,12 @@ import {
   IORING_REGISTER_USE_REGISTERED_RING,
   IORING_UNREGISTER_RING_FDS,
 } from "../ffi/abi.ts";
-import type { Mapping } from "../ffi/memory.ts";
 import { system } from "../ffi/system.ts";
 import type { Probe } from "./probe.ts";
 import { RingRegister } from "./register.ts";
 import { Argument } from "./register_base.ts";
 import { resize, RESIZE_HINTS, type ResizeOptions, resizeParams } from "./resize.ts";
-import { type RingOptions, type RingParts, setupRing } from "./setup.ts";
+import { type RingOptions, type RingParts, setupRing, unmapAll } from "./setup.ts";
 import { io_uring_rsrc_update } from "../ffi/structs.ts";
 
 /** What keeps a ring open: its descriptor and its index among the registered rings, −1 for none. */
@@ -117,7 +116,7 @@ export class Ring extends RingRegister implements Disposable {
       throw error;
     }
     this.moveInto(this.#parts);
-    for (const mapping of new Set<Mapping>([before.sqRing, before.cqRing, before.sqes])) mapping.unmap();
+    unmapAll(before);
   }
 
   /**
@@ -127,12 +126,11 @@ export class Ring extends RingRegister implements Disposable {
   close(): void {
     if (this.closed) return;
     dropped.unregister(this);
-    const { sqRing, cqRing, sqes } = this.#parts;
     const { fd } = this.#handles;
     this.unregisterRingFd();
     if (fd >= 0) system().close(fd);
     this.retire();
-    for (const mapping of new Set<Mapping>([sqRing, cqRing, sqes])) mapping.unmap();
+    if (this.#parts.owned) unmapAll(this.#parts);
   }
 
   /** The same as {@link Ring.close}. */

@@ -35,9 +35,8 @@ import { io_cqring_offsets, io_sqring_offsets, io_uring_params } from "../ffi/st
 import { system } from "../ffi/system.ts";
 import { SETUP_FLAGS } from "../ffi/versions.ts";
 import { lackingFlags } from "./lacking.ts";
-
-/** The most entries that the kernel gives a submission queue. */
-export const MAX_ENTRIES = 32768;
+import { checkMemory, ownMemory, type RingMemory } from "./own_memory.ts";
+import { cqeSize, MAX_ENTRIES, sqeSize } from "./sizes.ts";
 
 /** How a ring is set up, beside its number of entries. */
 export interface RingOptions {
@@ -51,6 +50,19 @@ export interface RingOptions {
   sqThreadIdle?: number;
   /** The descriptor of a ring whose worker threads are shared (`IORING_SETUP_ATTACH_WQ`). */
   wqFd?: number;
+  /**
+   * Memory of yours for the queues: `io_uring_queue_init_mem`, Linux 6.5 (`IORING_SETUP_NO_MMAP`). They need
+   * {@link memorySize} bytes of it, from `memoryOffset` on, and it must stay mapped while the ring is open; closing the ring
+   * leaves it alone. Several rings fit one mapping.
+   */
+  memory?: Mapping;
+  /** Where in `memory` the queues begin, in bytes: a multiple of the page size, 4096. Default: 0. */
+  memoryOffset?: number;
+  /**
+   * Whether the queues lie in huge pages of 2 MiB, of which the system must have some to spare (`vm.nr_hugepages`;
+   * otherwise `ENOMEM`): Linux 6.5 (`IORING_SETUP_NO_MMAP`). Default: false.
+   */
+  hugePages?: boolean;
 }
 
 /** A ring as the kernel made it: its descriptor, its numbers, its memory. */
@@ -67,11 +79,15 @@ export interface RingParts {
   readonly sqRing: Mapping;
   /** The completion queue's indices and entries; the same mapping with `IORING_FEAT_SINGLE_MMAP`. */
   readonly cqRing: Mapping;
-  /** The submission queue's entries. */
+  /** The submission queue's entries; the same mapping again when the memory was not the kernel's to choose. */
   readonly sqes: Mapping;
+  /** Where in its mapping the submission queue's indices begin; those of the completion queue lie in the same place. */
+  readonly ringAt: number;
+  /** Where in their mapping the submission queue's entries begin. */
+  readonly sqesAt: number;
+  /** Whether the mappings are unmapped with the ring. */
+  readonly owned: boolean;
 }
-
-const PAGE = 4096;
 
 function isCount(value: unknown, least: number, most: number): value is number {
   return Number.isInteger(value) && (value as number) >= least && (value as number) <= most;
@@ -112,7 +128,11 @@ export function checkOptions(entries: number, options: RingOptions): number {
   if (options.sqThreadIdle !== undefined && !isCount(options.sqThreadIdle, 0, 0xffff_ffff)) {
     refuse(`sqThreadIdle must be milliseconds, not ${options.sqThreadIdle}`);
   }
+  if (options.memory !== undefined || options.hugePages === true) flags |= IORING_SETUP_NO_MMAP;
+  // What is submitted from the first entry on every time needs no array of indices, and may not have one.
+  if ((flags & IORING_SETUP_SQ_REWIND) !== 0) flags |= IORING_SETUP_NO_SQARRAY;
   checkCombination(flags);
+  checkMemory(entries, options, flags);
   return flags;
 }
 
@@ -139,8 +159,11 @@ function checkCombination(flags: number): void {
   if (has(IORING_SETUP_CQE_MIXED) && has(IORING_SETUP_CQE32)) {
     refuse("IORING_SETUP_CQE_MIXED excludes IORING_SETUP_CQE32");
   }
-  if (has(IORING_SETUP_SQE_MIXED | IORING_SETUP_SQ_REWIND)) {
-    refuse("IORING_SETUP_SQE_MIXED and IORING_SETUP_SQ_REWIND are not among the ring shapes of this version");
+  if (has(IORING_SETUP_SQE_MIXED) && has(IORING_SETUP_SQE128)) {
+    refuse("IORING_SETUP_SQE_MIXED excludes IORING_SETUP_SQE128");
+  }
+  if (has(IORING_SETUP_SQ_REWIND) && has(IORING_SETUP_SQPOLL)) {
+    refuse("IORING_SETUP_SQ_REWIND excludes IORING_SETUP_SQPOLL");
   }
 }
 
@@ -155,19 +178,16 @@ export function setupRing(entries: number, options: RingOptions): RingParts {
   set(io_uring_params.sq_thread_cpu, options.sqThreadCpu ?? 0);
   set(io_uring_params.sq_thread_idle, options.sqThreadIdle ?? 0);
   set(io_uring_params.wq_fd, options.wqFd ?? 0);
-  const own = (flags & IORING_SETUP_NO_MMAP) !== 0 ? ownMemory(entries, flags, params) : null;
+  const own = (flags & IORING_SETUP_NO_MMAP) !== 0 ? ownMemory(entries, options, flags, params) : null;
   const result = system().setup(entries, bytes);
   if (result < 0) {
-    own?.ring.unmap();
-    own?.sqes.unmap();
+    if (own?.owned === true) unmapAll(own);
     throw explainSetup(result, flags, entries);
   }
   const registeredOnly = (flags & IORING_SETUP_REGISTERED_FD_ONLY) !== 0;
   const fd = registeredOnly ? -1 : result;
   const registeredFd = registeredOnly ? result : -1;
-  if (own !== null) {
-    return { fd, registeredFd, params, flags, sqRing: own.ring, cqRing: own.ring, sqes: own.sqes };
-  }
+  if (own !== null) return { fd, registeredFd, params, flags, ...own };
   try {
     return { fd, registeredFd, params, flags, ...mapRing(fd, flags, params) };
   } catch (error) {
@@ -176,12 +196,13 @@ export function setupRing(entries: number, options: RingOptions): RingParts {
   }
 }
 
+/** Unmaps the memory of a ring, each mapping once. */
+export function unmapAll({ sqRing, cqRing, sqes }: Pick<RingParts, "sqRing" | "cqRing" | "sqes">): void {
+  for (const mapping of new Set([sqRing, cqRing, sqes])) mapping.unmap();
+}
+
 /** Maps the memory of a ring as its `struct io_uring_params` describes it. */
-export function mapRing(
-  fd: number,
-  flags: number,
-  params: DataView,
-): Pick<RingParts, "sqRing" | "cqRing" | "sqes"> {
+export function mapRing(fd: number, flags: number, params: DataView): RingMemory {
   const get = (offset: number): number => params.getUint32(offset, true);
   const sqEntries = get(io_uring_params.sq_entries);
   const array = (flags & IORING_SETUP_NO_SQARRAY) !== 0 ? 0 : 4 * sqEntries;
@@ -199,35 +220,12 @@ export function mapRing(
   try {
     const sqRing = map(sqSize, IORING_OFF_SQ_RING);
     const cqRing = single ? sqRing : map(cqSize, IORING_OFF_CQ_RING);
-    return { sqRing, cqRing, sqes: map(sqEntries * sqeSize(flags), IORING_OFF_SQES) };
+    const sqes = map(sqEntries * sqeSize(flags), IORING_OFF_SQES);
+    return { sqRing, cqRing, sqes, ringAt: 0, sqesAt: 0, owned: true };
   } catch (error) {
     for (const mapping of mapped) mapping.unmap();
     throw error;
   }
-}
-
-function ownMemory(entries: number, flags: number, params: DataView): { ring: Mapping; sqes: Mapping } {
-  const toPowerOfTwo = (n: number, most: number): number => Math.min(2 ** Math.ceil(Math.log2(n)), most);
-  const sqEntries = toPowerOfTwo(entries, MAX_ENTRIES);
-  const asked = params.getUint32(io_uring_params.cq_entries, true);
-  const cqEntries = asked === 0 ? 2 * sqEntries : toPowerOfTwo(asked, 2 * MAX_ENTRIES);
-  const pages = (bytes: number): number => Math.ceil(bytes / PAGE) * PAGE;
-  // One page is more than the indices and their padding take.
-  const ring = Mapping.anonymous(pages(PAGE + cqEntries * cqeSize(flags) + 4 * sqEntries));
-  const sqes = Mapping.anonymous(pages(sqEntries * sqeSize(flags)));
-  params.setBigUint64(io_uring_params.cq_off + io_cqring_offsets.user_addr, BigInt(ring.address), true);
-  params.setBigUint64(io_uring_params.sq_off + io_sqring_offsets.user_addr, BigInt(sqes.address), true);
-  return { ring, sqes };
-}
-
-/** The size of a submission queue entry under these flags. */
-export function sqeSize(flags: number): number {
-  return (flags & IORING_SETUP_SQE128) !== 0 ? 128 : 64;
-}
-
-/** The size of a completion queue entry under these flags; a mixed ring's are counted in units of 16. */
-export function cqeSize(flags: number): number {
-  return (flags & IORING_SETUP_CQE32) !== 0 ? 32 : 16;
 }
 
 const EPERM = 1;

@@ -64,6 +64,11 @@ export class SqeBase {
     this.#size = size;
   }
 
+  /** Has the next {@link SqeBase.clear} zero everything: the memory was written to in another way. @internal */
+  soil(): void {
+    this.#dirty = true;
+  }
+
   /** Zeroes what no prep writes, except `user_data`: liburing's `io_uring_initialize_sqe`. */
   clear(): void {
     if (this.#dirty) this.#wipe();

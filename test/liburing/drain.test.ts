@@ -15,7 +15,7 @@ import {
   type RingOptions,
   type Sqe,
 } from "../../src/ring/mod.ts";
-import { RingQueues } from "../../src/ring/queues.ts";
+import { RingWaits } from "../../src/ring/waits.ts";
 import { type RingParts, setupRing } from "../../src/ring/setup.ts";
 import { Fd, Pipe, TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
@@ -274,7 +274,7 @@ test("liburing defer: a kernel thread cancels a hundred links", { skip: missingR
 });
 
 /** Queues whose count of dropped entries can be set. */
-class DroppingQueue extends RingQueues {
+class DroppingQueue extends RingWaits {
   readonly #parts: RingParts;
 
   constructor(entries: number) {

@@ -26,6 +26,7 @@ import {
   eventually,
   KINDS,
   makeRing,
+  MISSING_KINDS,
   missingRing,
   once,
   reap,
@@ -55,6 +56,10 @@ async function enterElsewhere(ring: Ring, toSubmit: number): Promise<number> {
   } finally {
     worker.terminate();
   }
+}
+
+for (const { name, options, skip } of MISSING_KINDS) {
+  test(`${name}: every test of rings runs on this kind, too`, { skip }, () => makeRing(4, options).close());
 }
 
 test("R_DISABLED: nothing works before enableRings", () => {

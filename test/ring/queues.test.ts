@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { io_cqring_offsets, io_uring_params } from "../../src/ffi/structs.ts";
 import { type Cqe, IORING_OP_NOP, IORING_SETUP_SQPOLL, type Ring } from "../../src/ring/mod.ts";
-import { RingQueues } from "../../src/ring/queues.ts";
+import { RingWaits } from "../../src/ring/waits.ts";
 import { type RingParts, setupRing } from "../../src/ring/setup.ts";
 import { system } from "../../src/ffi/system.ts";
 import { test } from "../support/gate.ts";
@@ -200,7 +200,7 @@ test("a negative user_data is stored in two's complement", () => {
  * would take minutes, but `cqAdvance` takes the head anywhere. The submission queue's indices cannot be moved like
  * that (the kernel counts along in private); they are compared by the same `(tail - head) | 0`.
  */
-class PlayedQueue extends RingQueues {
+class PlayedQueue extends RingWaits {
   readonly #parts: RingParts;
   readonly #words: Int32Array;
   readonly #tailAt: number;

@@ -15,6 +15,7 @@ import {
   IORING_SETUP_SINGLE_ISSUER,
   IORING_SETUP_SQ_AFF,
   IORING_SETUP_SQ_REWIND,
+  IORING_SETUP_SQE128,
   IORING_SETUP_SQE_MIXED,
   IORING_SETUP_SQPOLL,
   IORING_SETUP_TASKRUN_FLAG,
@@ -80,8 +81,8 @@ test("flags that contradict each other are refused by name", () => {
     [IORING_SETUP_SQ_AFF, /SQ_AFF needs IORING_SETUP_SQPOLL/],
     [IORING_SETUP_CQSIZE, /CQSIZE needs cqEntries/],
     [IORING_SETUP_ATTACH_WQ, /ATTACH_WQ needs wqFd/],
-    [IORING_SETUP_SQE_MIXED, /not among the ring shapes/],
-    [IORING_SETUP_SQ_REWIND, /not among the ring shapes/],
+    [IORING_SETUP_SQE_MIXED | IORING_SETUP_SQE128, /SQE_MIXED excludes IORING_SETUP_SQE128/],
+    [IORING_SETUP_SQ_REWIND | IORING_SETUP_SQPOLL, /SQ_REWIND excludes IORING_SETUP_SQPOLL/],
   ];
   for (const [flags, message] of cases) refuses(4, { flags }, message);
 });

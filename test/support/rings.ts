@@ -18,7 +18,9 @@ import {
   IORING_SETUP_NO_SQARRAY,
   IORING_SETUP_REGISTERED_FD_ONLY,
   IORING_SETUP_SINGLE_ISSUER,
+  IORING_SETUP_SQ_REWIND,
   IORING_SETUP_SQE128,
+  IORING_SETUP_SQE_MIXED,
   IORING_SETUP_SQPOLL,
   IORING_SETUP_TASKRUN_FLAG,
   O_CREAT,
@@ -81,8 +83,7 @@ function kind(name: string, flags: number, options: RingOptions = {}): Kind {
   return { name, options: all, skip: missingRing(all) };
 }
 
-/** The kinds of ring that this library makes. */
-export const KINDS: readonly Kind[] = [
+const EVERYWHERE: readonly Kind[] = [
   kind("default", 0),
   kind("COOP_TASKRUN", IORING_SETUP_COOP_TASKRUN),
   kind("COOP_TASKRUN TASKRUN_FLAG", IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG),
@@ -95,6 +96,19 @@ export const KINDS: readonly Kind[] = [
   kind("NO_MMAP", IORING_SETUP_NO_MMAP),
   kind("REGISTERED_FD_ONLY", IORING_SETUP_NO_MMAP | IORING_SETUP_REGISTERED_FD_ONLY),
 ];
+
+/** Kinds that many systems lack: where they are missing, one line says so and not one per test. */
+const YOUNG: readonly Kind[] = [
+  kind("NO_MMAP hugePages", IORING_SETUP_NO_MMAP, { hugePages: true }),
+  kind("SQE_MIXED CQE_MIXED", IORING_SETUP_SQE_MIXED | IORING_SETUP_CQE_MIXED),
+  kind("SQ_REWIND", IORING_SETUP_SQ_REWIND | IORING_SETUP_NO_SQARRAY),
+];
+
+/** The kinds of ring that this library makes. */
+export const KINDS: readonly Kind[] = [...EVERYWHERE, ...YOUNG.filter(({ skip }) => skip === false)];
+
+/** Kinds that are not among them because the system lacks what they need. */
+export const MISSING_KINDS: readonly Kind[] = YOUNG.filter(({ skip }) => skip !== false);
 
 /** Calls `visit` for every kind, to declare a test of each. */
 export function forEachKind(visit: (kind: Kind) => void): void {
