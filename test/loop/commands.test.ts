@@ -4,6 +4,7 @@ import process from "node:process";
 import {
   BLOCK_URING_CMD_DISCARD,
   IORING_OP_URING_CMD,
+  IORING_SETUP_CQE32,
   IORING_SETUP_SQE128,
   O_CREAT,
   O_RDONLY,
@@ -13,13 +14,22 @@ import {
 import { O_DIRECT } from "../../src/ffi/arch.ts";
 import { kernelHas } from "../../src/ffi/kernel.ts";
 import type { Fd as Descriptor, Uring } from "../../src/mod.ts";
-import { content } from "../support/content.ts";
+import { assertContent, content } from "../support/content.ts";
 import { labDisk, LoopDevice, missingLabDisk, missingLoop, setReadOnly } from "../support/devices.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { FLAGS, makeUring, openFile, within } from "../support/loop.ts";
 import { closeAll, dial, failure, listener, refuses, rejectsWith } from "../support/operations.ts";
+import {
+  encodeNvme,
+  namespaceOf,
+  NVME_ADDRESS,
+  NVME_COMMAND_SIZE,
+  NVME_READ,
+  NVME_URING_CMD_IO,
+  NVME_WRITE,
+} from "../support/nvme.ts";
 import { missingOp, missingRing } from "../support/rings.ts";
 
 checkLeaks();
@@ -240,3 +250,38 @@ for (const [name, flags, room] of [["", 0, 16], [" with large entries", IORING_S
     },
   );
 }
+
+const LARGE = IORING_SETUP_SQE128 | IORING_SETUP_CQE32;
+
+test("liburing io_uring_passthrough: commands with memory of the caller's, and of a registered buffer", {
+  skip: firstReason(skip, missingLabDisk("plain"), missingRing({ flags: LARGE })),
+}, async () => {
+  await using uring = makeUring({ flags: LARGE });
+  using disk = openFile(`/dev/${labDisk("plain")!.replace("nvme", "ng")}`, O_RDWR);
+  const nsid = namespaceOf(disk.fd);
+  const command = (opcode: number, block: number): Uint8Array => {
+    const bytes = new Uint8Array(NVME_COMMAND_SIZE);
+    encodeNvme(bytes, { opcode, nsid, block, blocks: 8, address: 0, length: 8 * BLOCK });
+    return bytes;
+  };
+  await using buffer = uring.registerBuffer(3 * 8 * BLOCK);
+  buffer.bytes.set(content(3 * 8 * BLOCK));
+  // Out of the middle of a registered buffer, into ordinary memory, and into the registered buffer again.
+  const part = buffer.bytes.subarray(8 * BLOCK, 16 * BLOCK);
+  const write = { command: command(NVME_WRITE, 64), memory: [{ at: NVME_ADDRESS, view: part }], buffer };
+  assert.equal(await uring.uringCmd(disk.fd, NVME_URING_CMD_IO, write), 0);
+  const plain = new Uint8Array(8 * BLOCK);
+  const read = { command: command(NVME_READ, 64), memory: [{ at: NVME_ADDRESS, view: plain }] };
+  assert.equal(await uring.uringCmd(disk.fd, NVME_URING_CMD_IO, read), 0);
+  assertContent(plain, plain.length, 8 * BLOCK);
+  buffer.bytes.fill(0);
+  const last = buffer.bytes.subarray(16 * BLOCK);
+  const back = { command: command(NVME_READ, 64), memory: [{ at: NVME_ADDRESS, view: last }], buffer };
+  const reading = uring.uringCmd(disk.fd, NVME_URING_CMD_IO, back);
+  assert.equal(await reading, 0);
+  assertContent(last, last.length, 8 * BLOCK);
+  assert.ok(buffer.bytes.subarray(0, 16 * BLOCK).every((byte) => byte === 0));
+  // Memory that is not the buffer's is refused by the kernel.
+  const foreign = { ...read, buffer };
+  assert.equal((await failure(uring.uringCmd(disk.fd, NVME_URING_CMD_IO, foreign))).code, "EFAULT");
+});

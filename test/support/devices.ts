@@ -8,8 +8,8 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import process from "node:process";
-import { adapter, system } from "../../src/ffi/system.ts";
 import { TempDir } from "./descriptors.ts";
+import { libc } from "./libc.ts";
 
 /** A loop device on a file of its own. */
 export class LoopDevice implements Disposable {
@@ -85,14 +85,8 @@ export function missingLabDisk(kind: LabDisk): string | false {
   return labDisk(kind) === null ? `there is no ${kind} disk as the test machine has` : false;
 }
 
-/** `ioctl(2)` with a pointer. */
-export function ioctl(fd: number, request: number, argument: Uint8Array | Int32Array): number {
-  const libc = adapter.open(system().libc, { ioctl: { result: "i32", args: ["i32", "word", "bytes"] } });
-  return libc.ioctl(fd, request, argument);
-}
-
 /** Makes a block device read-only, or writable again. */
 export function setReadOnly(fd: number, readOnly: boolean): void {
   const BLKROSET = 0x125d;
-  assert.equal(ioctl(fd, BLKROSET, Int32Array.of(readOnly ? 1 : 0)), 0);
+  assert.equal(libc().ioctl(fd, BLKROSET, Int32Array.of(readOnly ? 1 : 0)), 0);
 }
