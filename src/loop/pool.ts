@@ -43,6 +43,7 @@ export class BufferPool {
   /** Its group. @internal */
   readonly bgid: number;
   readonly #memory: Mapping;
+  readonly #ring: Ring;
   readonly #bufRing: BufRing;
   readonly #bytes: Uint8Array;
   // How much of each buffer was filled, and how many pieces of it are not given back.
@@ -55,7 +56,6 @@ export class BufferPool {
   readonly #place: Uint16Array;
   #tail = 0;
   #free: number;
-  #released = false;
   #waiting: (() => void)[] = [];
 
   /** @internal */
@@ -66,6 +66,7 @@ export class BufferPool {
       throw new RangeError(`size must be an integer from 1 on, with count at most 4 GiB, not ${this.size}`);
     }
     this.bgid = bgid;
+    this.#ring = ring;
     this.incremental = options.incremental === true;
     this.#bufRing = ring.setupBufRing(this.count, bgid, this.incremental ? IOU_PBUF_RING_INC : 0);
     this.#memory = Mapping.anonymous(this.count * this.size);
@@ -128,7 +129,8 @@ export class BufferPool {
 
   /** Takes back what {@link BufferPool.take} has given; the buffer goes to the kernel with its last piece. @internal */
   recycle(id: number): void {
-    if (this.#released) return;
+    // The buffers' ring goes with the ring, a moment before their memory does.
+    if (this.#ring.closed) return;
     if (--this.#lent[id]! > 0 || this.#kernels[id] === 1) return;
     this.#filled[id] = 0;
     this.#kernels[id] = 1;
@@ -146,7 +148,6 @@ export class BufferPool {
 
   /** Gives the memory back; every view of it becomes empty. Only when the ring is closed. @internal */
   release(): void {
-    this.#released = true;
     this.#memory.unmap();
     for (const wake of this.#waiting.splice(0)) wake();
   }

@@ -71,7 +71,7 @@ export class SendQueue {
   push(data: ArrayBufferView): boolean {
     checkView(data);
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    if (bytes.length > this.room || this.#bytes.length === 0) return false;
+    if (bytes.length > this.room || this.ring.closed) return false;
     const mask = bufRingMask(this.count);
     let added = 0;
     for (let at = 0; at < bytes.length; at += this.size, added++) {

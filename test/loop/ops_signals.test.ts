@@ -4,9 +4,9 @@ import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from "no
 import { IORING_OP_BIND, MSG_DONTWAIT, POLLIN } from "../../src/ffi/abi.ts";
 import { type OperationOptions, type Uring } from "../../src/mod.ts";
 import { TempDir } from "../support/descriptors.ts";
-import { test } from "../support/gate.ts";
+import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { makeUring, SocketPair, within } from "../support/loop.ts";
+import { DEFERRED, makeUring, noDeferred, SocketPair, within } from "../support/loop.ts";
 import {
   abortLate,
   bytes,
@@ -157,8 +157,8 @@ test("aborted twice, and by one signal for many", async () => {
   assert.equal(uring.stats.inFlight, 0);
 });
 
-test("a descriptor that arrives after its abort is closed", async () => {
-  await using uring = makeUring();
+test("a descriptor that arrives after its abort is closed", { skip: noDeferred }, async () => {
+  await using uring = makeUring(DEFERRED);
   using dir = new TempDir();
   await uring.timeout(1);
   const before = countDescriptors(/./);
@@ -170,8 +170,10 @@ test("a descriptor that arrives after its abort is closed", async () => {
   assert.equal(countDescriptors(/./), before);
 });
 
-test("an accepted connection that arrives after its abort is closed", { skip: noBind }, async () => {
-  await using uring = makeUring();
+test("an accepted connection that arrives after its abort is closed", {
+  skip: firstReason(noBind, noDeferred),
+}, async () => {
+  await using uring = makeUring(DEFERRED);
   const server = await listener(uring);
   for (const from of [false, true]) {
     const client = await dial(uring, server.address);
@@ -187,8 +189,10 @@ test("an accepted connection that arrives after its abort is closed", { skip: no
   await uring.close(server.fd);
 });
 
-test("a direct descriptor that arrives after its abort is closed, and its slot given back once", async () => {
-  await using uring = makeUring({ directDescriptors: 4 });
+test("a direct descriptor that arrives after its abort is closed, and its slot given back once", {
+  skip: noDeferred,
+}, async () => {
+  await using uring = makeUring({ ...DEFERRED, directDescriptors: 4 });
   using dir = new TempDir();
   writeFileSync(dir.of("file"), "content");
   for (let i = 0; i < 5; i++) {

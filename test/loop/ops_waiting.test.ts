@@ -5,7 +5,7 @@ import { type UringError } from "../../src/mod.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { makeUring, SocketPair, within } from "../support/loop.ts";
+import { DEFERRED, makeUring, noDeferred, SocketPair, within } from "../support/loop.ts";
 import {
   bytes,
   failure,
@@ -22,16 +22,20 @@ checkLeaks();
 
 const noCancelByFd = missingOp(IORING_OP_SOCKET);
 
-test("nop: one, and thousands in one turn with one system call for each ring full", async () => {
-  await using uring = makeUring({ entries: 64 });
-  await uring.nop();
-  const { enters } = uring.stats;
-  let ended = 0;
-  await Promise.all(Array.from({ length: 5000 }, () => uring.nop().then(() => ended++)));
-  assert.equal(ended, 5000);
-  assert.ok(uring.stats.enters - enters <= 5000 / 64 + 2, `${uring.stats.enters - enters} system calls`);
-  assert.equal(uring.stats.inFlight, 0);
-});
+test(
+  "nop: one, and thousands in one turn with one system call for each ring full",
+  { skip: noDeferred },
+  async () => {
+    await using uring = makeUring({ ...DEFERRED, entries: 64 });
+    await uring.nop();
+    const { enters } = uring.stats;
+    let ended = 0;
+    await Promise.all(Array.from({ length: 5000 }, () => uring.nop().then(() => ended++)));
+    assert.equal(ended, 5000);
+    assert.ok(uring.stats.enters - enters <= 5000 / 64 + 2, `${uring.stats.enters - enters} system calls`);
+    assert.equal(uring.stats.inFlight, 0);
+  },
+);
 
 test("nop: settles in the order asked for", async () => {
   await using uring = makeUring({ entries: 8 });

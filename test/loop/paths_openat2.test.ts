@@ -19,7 +19,7 @@ import { DirectDescriptor, type Open2Options, type Uring } from "../../src/mod.t
 import { fdFlags, TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { makeUring } from "../support/loop.ts";
+import { DEFERRED, makeUring, noDeferred } from "../support/loop.ts";
 import {
   abortLate,
   assertAllFree,
@@ -189,8 +189,8 @@ test("as a direct descriptor, by itself and in a chain", async () => {
   await assertAllFree(uring, 2);
 });
 
-test("what arrives after its abort is closed", async () => {
-  await using uring = makeUring({ directDescriptors: 4 });
+test("what arrives after its abort is closed", { skip: noDeferred }, async () => {
+  await using uring = makeUring({ ...DEFERRED, directDescriptors: 4 });
   using dir = new TempDir();
   writeFileSync(dir.of("file"), "");
   const path = dir.of("file");

@@ -4,6 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import process from "node:process";
 import {
   AF_UNIX,
   IORING_SETUP_CLAMP,
@@ -86,8 +87,35 @@ export const URING_KINDS: Readonly<Record<string, UringOptions>> = {
   "REGISTERED_FD_ONLY": { flags: IORING_SETUP_NO_MMAP | IORING_SETUP_REGISTERED_FD_ONLY },
 };
 
+/**
+ * A ring that learns of completions when it asks for them and not before, whatever kind the others are: what completes in
+ * the kernel while JavaScript runs is seen later.
+ */
+export const DEFERRED: UringOptions = {
+  flags: DEFER | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+};
+
+/** Why this kernel has no such ring, or `false`. */
+export const noDeferred: string | false = missingRing(DEFERRED);
+
 /** Milliseconds; an idle thread of SQPOLL burns a processor that others need. */
 export const SQ_IDLE = 5;
+
+/**
+ * The kind of ring that tests get which ask for none: the name of one of {@link URING_KINDS} in the environment's
+ * `URING_TEST_KIND`, of which the flags are taken. Default: what `Uring` makes.
+ */
+const DEFAULT_KIND = defaultKind();
+
+function defaultKind(): UringOptions {
+  const name = process.env["URING_TEST_KIND"];
+  if (name === undefined || name === "") return {};
+  const kind = URING_KINDS[name];
+  if (kind === undefined) {
+    throw new Error(`URING_TEST_KIND must be one of ${Object.keys(URING_KINDS).join(", ")}`);
+  }
+  return kind.flags === undefined ? {} : { flags: kind.flags };
+}
 
 /**
  * Makes a `Uring`. The kernel takes the memory of closed rings off an ordinary user's account a little later, so there
@@ -96,7 +124,7 @@ export const SQ_IDLE = 5;
 export function makeUring(options: UringOptions = {}): Uring {
   for (let i = 0;; i++) {
     try {
-      return new Uring({ sqThreadIdle: SQ_IDLE, ...options });
+      return new Uring({ sqThreadIdle: SQ_IDLE, ...DEFAULT_KIND, ...options });
     } catch (error) {
       if ((error as { code?: string }).code !== "ENOMEM" || i === 100) throw error;
       block(10);
