@@ -363,11 +363,18 @@ const RINGS: readonly [string, number | undefined][] = [
 
 for (const [name, flags] of RINGS) {
   const args = flags === undefined ? [] : [String(flags)];
-  test(`${name}: messages between Workers, in order, while they work`, { skip }, async () => {
-    assert.equal(await output(fixture("msg_ring.ts"), ["echo", ...args], { permissions }), "500,500,500 1\n");
-  });
+  test(
+    `liburing msg-ring: ${name}: messages between Workers, in order, while they work`,
+    { skip },
+    async () => {
+      assert.equal(
+        await output(fixture("msg_ring.ts"), ["echo", ...args], { permissions }),
+        "500,500,500 1\n",
+      );
+    },
+  );
 
-  test(`${name}: files between Workers`, { skip }, async () => {
+  test(`liburing msg-ring-fd: ${name}: files between Workers`, { skip }, async () => {
     assert.equal(await output(fixture("msg_ring.ts"), ["files", ...args], { permissions }), "20 files\n");
   });
 }

@@ -26,6 +26,7 @@ import type { Uring } from "../../src/mod.ts";
 import { Pipe } from "../support/descriptors.ts";
 import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
+import { libc } from "../support/libc.ts";
 import { collect, FLAGS, makeUring, SocketPair } from "../support/loop.ts";
 import {
   bytes,
@@ -132,8 +133,11 @@ test(
   async () => {
     await using uring = makeUring();
     const raw = await uring.socket(AF_INET, SOCK_RAW, IPPROTO_TCP);
-    assert.equal(await uring.siocoutq(raw), 0);
-    assert.equal(await uring.siocinq(raw), 0);
+    for (const [name, request] of [["siocinq", 0x541b], ["siocoutq", 0x5411]] as const) {
+      const value = new Int32Array(new ArrayBuffer(4));
+      check(libc().ioctl(raw, request, value), "ioctl");
+      assert.equal(await uring[name](raw), value[0]);
+    }
     closeAll(raw);
   },
 );
