@@ -1,6 +1,7 @@
 /** A core of operations on every kind and size of ring. */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
+import { family, readSources } from "../../scripts/coverage/sources.ts";
 import { SHUT_WR } from "../../src/ffi/abi.ts";
 import { kernelHas } from "../../src/ffi/kernel.ts";
 import { Uring } from "../../src/mod.ts";
@@ -47,34 +48,28 @@ const OTHER_METHODS = [
 ];
 
 test("every method of Uring is in the table of operations", () => {
-  const methods = new Set<string>();
-  for (let type = Uring.prototype as object; type !== Object.prototype; type = Object.getPrototypeOf(type)) {
-    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(type))) {
-      if (typeof value === "function") methods.add(name);
-    }
-  }
-  // What is protected in TypeScript is a method like any other at run time.
-  const inner = [
-    "poolOf",
-    "useRegistered",
-    "begin",
-    "promise",
-    "checkMultishot",
-    "beginPath",
-    "beginSendmsg",
-    "targetPair",
-  ];
-  const plumbing = ["check", "number", "markFd", "closeIfLate", "intoDirect", "intoDirects", "target"];
-  const known = new Set([
-    ...OTHER_METHODS,
-    ...inner,
-    ...plumbing,
-    ...OPERATION_CASES.map((one) => one.method),
-  ]);
+  const sources = readSources("src/loop");
+  const classes = family(sources, "Uring");
+  const isMethod = (name: string): boolean => {
+    const types = [...prototypes()];
+    return types.some((type) => typeof Object.getOwnPropertyDescriptor(type, name)?.value === "function");
+  };
+  const methods = new Set(
+    sources.members
+      .filter(({ owner, open, name }) => owner !== null && classes.has(owner) && open && isMethod(name))
+      .map(({ name }) => name),
+  );
+  const known = new Set([...OTHER_METHODS, ...OPERATION_CASES.map((one) => one.method)]);
   const without = [...methods].filter((name) => !known.has(name));
   assert.deepEqual(without, [], "these have no entry in test/support/cases/");
   assert.deepEqual([...known].filter((name) => !methods.has(name)), []);
 });
+
+function* prototypes(): Iterable<object> {
+  for (let type = Uring.prototype as object; type !== Object.prototype; type = Object.getPrototypeOf(type)) {
+    yield type;
+  }
+}
 
 for (const [name, options] of Object.entries(URING_KINDS)) {
   const skip = options.flags === undefined ? false : missingRing({ flags: options.flags });
