@@ -32,6 +32,7 @@ import {
   reap,
   sleep,
 } from "../support/rings.ts";
+import { EnterThread } from "../support/threads.ts";
 
 checkLeaks();
 
@@ -44,17 +45,11 @@ const noRegisteredOnly = missingRing(registeredOnly);
 
 /** `io_uring_enter` on another thread: its result. */
 async function enterElsewhere(ring: Ring, toSubmit: number): Promise<number> {
-  const worker = new Worker(new URL("../support/enter_worker.ts", import.meta.url), { type: "module" });
+  const thread = await EnterThread.start();
   try {
-    return await new Promise((resolve, reject) => {
-      worker.onerror = (event): void => reject(new Error(event.message));
-      worker.onmessage = ({ data }): void => {
-        if (data === null) worker.postMessage({ fd: ring.fd, toSubmit, minComplete: 0, flags: 0 });
-        else resolve(data as number);
-      };
-    });
+    return await thread.enter({ fd: ring.fd, toSubmit, minComplete: 0, flags: 0 });
   } finally {
-    worker.terminate();
+    await thread.end();
   }
 }
 

@@ -3,23 +3,39 @@
  *
  * @module
  */
+import { readlinkSync } from "node:fs";
+import { IORING_ENTER_EXT_ARG } from "../../src/ffi/abi.ts";
+import { pinned } from "../../src/ffi/pin.ts";
+import { __kernel_timespec, io_uring_getevents_arg } from "../../src/ffi/structs.ts";
 import { system } from "../../src/ffi/system.ts";
 
-interface Call {
+/** What to enter with. */
+export interface EnterCall {
   readonly fd: number;
   readonly toSubmit: number;
   readonly minComplete: number;
   readonly flags: number;
+  /** Milliseconds that the wait takes at most; for ever when left out. */
+  readonly timeout?: number;
 }
 
 const self = globalThis as unknown as {
-  onmessage: ((event: MessageEvent<Call>) => void) | null;
-  postMessage(result: number | null): void;
+  onmessage: ((event: MessageEvent<EnterCall>) => void) | null;
+  postMessage(message: { readonly thread: number } | { readonly result: number }): void;
 };
 
-self.onmessage = ({ data }): void => {
-  self.postMessage(system().enter(data.fd, data.toSubmit, data.minComplete, data.flags));
-};
+function enter({ fd, toSubmit, minComplete, flags, timeout }: EnterCall): number {
+  if (timeout === undefined) return system().enter(fd, toSubmit, minComplete, flags);
+  const size = io_uring_getevents_arg.size;
+  const arg = pinned(size + __kernel_timespec.size);
+  const view = new DataView(arg.bytes.buffer);
+  view.setBigUint64(io_uring_getevents_arg.ts, BigInt(arg.address + size), true);
+  view.setBigInt64(size + __kernel_timespec.tv_sec, BigInt(Math.floor(timeout / 1000)), true);
+  view.setBigInt64(size + __kernel_timespec.tv_nsec, BigInt(timeout % 1000 * 1e6), true);
+  return system().enterArg(fd, toSubmit, minComplete, flags | IORING_ENTER_EXT_ARG, arg, size);
+}
+
+self.onmessage = ({ data }): void => self.postMessage({ result: enter(data) });
 
 // A message that is sent while the modules still load may be lost.
-self.postMessage(null);
+self.postMessage({ thread: Number(readlinkSync("/proc/thread-self").split("/").at(-1)) });
