@@ -18,18 +18,11 @@ import {
   SYNC_FILE_RANGE_WAIT_BEFORE,
   SYNC_FILE_RANGE_WRITE,
 } from "../ffi/abi.ts";
-import { Uring, UringError } from "../mod.ts";
+import { type RegisteredBuffer, Uring, UringError } from "../mod.ts";
+import { type Alignment, misaligned } from "./alignment.ts";
 import { Appender, type AppendOptions } from "./append.ts";
-import {
-  bytesOf,
-  type Flags,
-  integer,
-  type Mode,
-  optionsOf,
-  type PathLike,
-  positionOf,
-  signalOf,
-} from "./arguments.ts";
+import { type Mode, optionsOf, positionOf, signalOf } from "./arguments.ts";
+import { directly } from "./calls.ts";
 import {
   asBuffer,
   checkEncoding,
@@ -40,7 +33,7 @@ import {
   encode,
   type Encoding,
 } from "./encoding.ts";
-import { directly } from "./calls.ts";
+import { named, throwIfAborted, typeError, unlessAborted } from "./errors.ts";
 import {
   checkPull,
   FileWriter,
@@ -57,58 +50,28 @@ import {
   writeStreamOf,
   type WriteStreamOptions,
 } from "./node_streams.ts";
-import { readableOf, type StreamRange, writableOf } from "./web_streams.ts";
-import { named, throwIfAborted, typeError, unlessAborted } from "./errors.ts";
+import type { Page } from "./page_pool.ts";
 import type { AnyReadFileOptions, BufferOf, ReadFileIntoOptions, ReadFileOptions } from "./read_file.ts";
 import { fstat, type StatOptions } from "./stat.ts";
 import type { BigIntStats, Stats } from "./stats.ts";
-import { openFd, readAll, readInto, writeChunks } from "./transfer.ts";
+import { readAll, readInto, writeChunks } from "./transfer.ts";
+import {
+  checkView,
+  checkViews,
+  fixedTransfer,
+  heldWhile,
+  lengthOf,
+  type Position,
+  type ReadResult,
+  type ReadVectorResult,
+  transferOf,
+  type TransferOptions,
+  transferOptions,
+  type WriteResult,
+  type WriteVectorResult,
+} from "./transfer_arguments.ts";
+import { readableOf, type StreamRange, writableOf } from "./web_streams.ts";
 import type { WriteFileOptions } from "./write_file.ts";
-
-/** A place in a file in bytes; `null` or −1: where the file is, which moves on. */
-export type Position = number | bigint | null;
-
-/** Options of {@link FileHandle.read} and {@link FileHandle.write}. */
-export interface TransferOptions {
-  /** Where in the buffer to begin, in bytes; default 0. */
-  offset?: number | null | undefined;
-  /** How many bytes; default: to the end of the buffer. */
-  length?: number | null | undefined;
-  /** Where in the file; default `null`. */
-  position?: Position | undefined;
-}
-
-/** What {@link FileHandle.read} gives. */
-export interface ReadResult<T> {
-  /** How many bytes were read; 0: the end. */
-  bytesRead: number;
-  /** The buffer that they are in. */
-  buffer: T;
-}
-
-/** What {@link FileHandle.write} gives. */
-export interface WriteResult<T> {
-  /** How many bytes were written, which may be fewer than asked for. */
-  bytesWritten: number;
-  /** What was to be written. */
-  buffer: T;
-}
-
-/** What {@link FileHandle.readv} gives. */
-export interface ReadVectorResult<T> {
-  /** How many bytes were read in all; 0: the end. */
-  bytesRead: number;
-  /** The buffers that they are in. */
-  buffers: T;
-}
-
-/** What {@link FileHandle.writev} gives. */
-export interface WriteVectorResult<T> {
-  /** How many bytes were written in all. */
-  bytesWritten: number;
-  /** What was to be written. */
-  buffers: T;
-}
 
 /** An open file: a {@link FileHandle}, or one of `node:fs/promises`, whose own methods are then called. */
 export interface FileLike {
@@ -138,6 +101,8 @@ const READ_SIZE = 16 * 1024;
 
 /** An open file: what {@link open} gives. Close it; nothing else does. */
 export class FileHandle implements AsyncDisposable {
+  /** What direct I/O wants, in a file that was opened for it; otherwise null. */
+  readonly alignment: Alignment | null;
   #fd: number;
   #users = 0;
   #streams = 0;
@@ -146,8 +111,9 @@ export class FileHandle implements AsyncDisposable {
   #closing: Promise<void> | null = null;
 
   /** @internal */
-  constructor(fd: number) {
+  constructor(fd: number, alignment: Alignment | null = null) {
     this.#fd = fd;
+    this.alignment = alignment;
   }
 
   /** The descriptor; −1 once it is closed. */
@@ -162,7 +128,7 @@ export class FileHandle implements AsyncDisposable {
     try {
       return await use(this.#fd);
     } catch (error) {
-      throw named(error, syscall);
+      throw this.alignment === null ? named(error, syscall) : misaligned(error, syscall, this.alignment);
     } finally {
       if (--this.#users === 0) this.#idle?.();
     }
@@ -313,6 +279,35 @@ export class FileHandle implements AsyncDisposable {
   /** The same as {@link FileHandle.writeFile}: whether it goes to the end is up to how the file was opened. */
   async appendFile(data: Contents, options?: Encoding | WriteFileOptions | null): Promise<void> {
     await this.writeFile(data, options);
+  }
+
+  /**
+   * Reads into a page of a pool or a registered buffer: what costs the kernel least, and what direct I/O is made for.
+   * `offset` and `length` are within it; by default all of it.
+   */
+  async readFixed<T extends Page | RegisteredBuffer>(
+    buffer: T,
+    options: TransferOptions = {},
+  ): Promise<ReadResult<T>> {
+    const transfer = fixedTransfer(buffer, options);
+    const bytesRead = await this.use(
+      "read",
+      (fd) => heldWhile(buffer, () => Uring.shared.readFixed(fd, transfer.buffer, transfer.options)),
+    );
+    return { bytesRead, buffer };
+  }
+
+  /** Writes from a page of a pool or a registered buffer; what is not written by then is up to the caller. */
+  async writeFixed<T extends Page | RegisteredBuffer>(
+    buffer: T,
+    options: TransferOptions = {},
+  ): Promise<WriteResult<T>> {
+    const transfer = fixedTransfer(buffer, options);
+    const bytesWritten = await this.use(
+      "write",
+      (fd) => heldWhile(buffer, () => Uring.shared.writeFixed(fd, transfer.buffer, transfer.options)),
+    );
+    return { bytesWritten, buffer };
   }
 
   /**
@@ -484,59 +479,4 @@ export class FileHandle implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-/**
- * Opens a file.
- *
- * @param flags Node's letters or `O_*` bits; default `"r"`.
- * @param mode The permissions of a file that is created; default `0o666`, less the umask.
- * @throws UringError (rejects) with Node's `code`, `syscall` and `path`.
- *
- * @example
- * ```ts
- * import { open } from "uring/fs";
- * await using file = await open("/etc/hostname");
- * const { bytesRead, buffer } = await file.read({ position: 0 });
- * console.log(buffer.toString("utf8", 0, bytesRead));
- * ```
- */
-export async function open(path: PathLike, flags?: Flags | null, mode?: Mode | null): Promise<FileHandle> {
-  return new FileHandle(await openFd(path, flags ?? "r", mode));
-}
-
-/** A length for a file: what is negative is 0, as in Node. @internal */
-export function lengthOf(length: number | null | undefined): number {
-  return Math.max(0, integer("len", Math.max(0, length ?? 0), Number.MAX_SAFE_INTEGER));
-}
-
-function transferOptions(
-  second: number | TransferOptions | null | undefined,
-  length: number | null | undefined,
-  position: Position | undefined,
-): TransferOptions {
-  return typeof second === "object" && second !== null ? second : { offset: second, length, position };
-}
-
-function transferOf(
-  buffer: ArrayBufferView,
-  options: TransferOptions,
-): [view: Uint8Array, position: number | bigint] {
-  const offset = integer("offset", options.offset ?? 0, buffer.byteLength);
-  const most = buffer.byteLength - offset;
-  const length = integer("length", options.length ?? most, most);
-  return [bytesOf(buffer, offset, length), positionOf(options.position)];
-}
-
-function checkView(name: string, view: unknown): asserts view is ArrayBufferView {
-  if (ArrayBuffer.isView(view)) return;
-  throw typeError(
-    "ERR_INVALID_ARG_TYPE",
-    `The "${name}" argument must be an instance of Buffer, TypedArray, or DataView. Received ${typeof view}`,
-  );
-}
-
-function checkViews(views: unknown): void {
-  if (Array.isArray(views) && views.every((view) => ArrayBuffer.isView(view))) return;
-  throw typeError("ERR_INVALID_ARG_TYPE", 'The "buffers" argument must be an instance of ArrayBufferView[].');
 }

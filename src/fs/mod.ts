@@ -14,6 +14,7 @@
  * @module
  */
 export { type FlagString, UringError } from "../mod.ts";
+export { type Alignment } from "./alignment.ts";
 export { type AppendOptions } from "./append.ts";
 export { type Flags, type Mode, type PathLike } from "./arguments.ts";
 export { constants } from "./constants.ts";
@@ -24,18 +25,7 @@ export { Dirent } from "./dirent.ts";
 export { mkdir, type MkdirOptions, rmdir } from "./directories.ts";
 export { type Contents, type Data, type Encoding, type NameEncoding, type NameOptions } from "./encoding.ts";
 export { AbortError } from "./errors.ts";
-export {
-  type Advice,
-  FileHandle,
-  type FileLike,
-  open,
-  type Position,
-  type ReadResult,
-  type ReadVectorResult,
-  type TransferOptions,
-  type WriteResult,
-  type WriteVectorResult,
-} from "./file_handle.ts";
+export { type Advice, FileHandle, type FileLike } from "./file_handle.ts";
 export { glob, type GlobOptions } from "./glob.ts";
 export {
   FileWriter,
@@ -47,6 +37,8 @@ export {
 export { access, chmod, chown, lchmod, lchown, lutimes, type TimeLike, utimes } from "./metadata.ts";
 export { link, rename, symlink, unlink } from "./names.ts";
 export { type ReadStreamOptions, type WriteStreamOptions } from "./node_streams.ts";
+export { open, type OpenOptions } from "./open.ts";
+export { Page, PagePool, type PagePoolOptions } from "./page_pool.ts";
 export { readlink, realpath } from "./paths.ts";
 export { readdir, type ReaddirOptions } from "./readdir.ts";
 export { type BufferOf, readFile, type ReadFileIntoOptions, type ReadFileOptions } from "./read_file.ts";
@@ -56,6 +48,14 @@ export { lstat, stat, type StatOptions } from "./stat.ts";
 export { BigIntStats, Stats, type StatsBase, type StatsFields } from "./stats.ts";
 export { type BigIntStatsFs, statfs, type StatFsOptions, type StatsFs, type StatsFsBase } from "./statfs.ts";
 export { type DisposableTempDir, mkdtemp, mkdtempDisposable } from "./temporary.ts";
+export {
+  type Position,
+  type ReadResult,
+  type ReadVectorResult,
+  type TransferOptions,
+  type WriteResult,
+  type WriteVectorResult,
+} from "./transfer_arguments.ts";
 export { truncate } from "./truncate.ts";
 export { type FileChangeInfo, watch, type WatchOptions } from "./watch.ts";
 export { type StreamRange } from "./web_streams.ts";

@@ -5,9 +5,9 @@
  */
 import { Uring } from "../mod.ts";
 import type { PathLike } from "./arguments.ts";
-import { lengthOf } from "./file_handle.ts";
 import { writing } from "./limit.ts";
 import { withFile } from "./transfer.ts";
+import { lengthOf } from "./transfer_arguments.ts";
 
 /** Sets the length of a file in bytes (default 0): cuts it off, or adds zeros; Linux 6.9. */
 export async function truncate(path: PathLike, length: number | null = 0): Promise<void> {
