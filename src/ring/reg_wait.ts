@@ -79,7 +79,8 @@ export class RegWaits {
   constructor(memory: Mapping) {
     this.memory = memory;
     const words = new Int32Array(memory.buffer);
-    this.length = Math.floor(words.length / WORDS);
+    // The kernel takes the very last one of a region for the first: it stays unused.
+    this.length = Math.floor(words.length / WORDS) - 1;
     this.#waits = Array.from({ length: this.length }, (_, i) => new RegWait(words, i * WORDS));
   }
 

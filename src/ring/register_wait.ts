@@ -115,7 +115,8 @@ export class RingRegisterWait extends RingRegisterBufRing {
   }
 
   /**
-   * Shares memory with the kernel: `io_uring_register_region`, Linux 6.13. A ring has at most one region, for good.
+   * Shares memory with the kernel: `io_uring_register_region`, Linux 6.13. A ring has at most one region, for good. Of
+   * registered waits, the last that fits is taken for the first by some kernels.
    *
    * @param region Memory, or how much of it the kernel is to allocate, and what it is for.
    * @returns The memory. What the kernel allocated is unmapped when the ring is closed.
@@ -145,7 +146,7 @@ export class RingRegisterWait extends RingRegisterBufRing {
    */
   registerWaitReg(count: number): RegWaits {
     if (!Number.isInteger(count) || count < 1) throw new RangeError(`count must be at least 1, not ${count}`);
-    const memory = Mapping.anonymous(Math.ceil(count * io_uring_reg_wait.size / PAGE) * PAGE);
+    const memory = Mapping.anonymous(Math.ceil((count + 1) * io_uring_reg_wait.size / PAGE) * PAGE);
     try {
       this.registerRegion({ memory, flags: IORING_MEM_REGION_REG_WAIT_ARG });
     } catch (error) {
