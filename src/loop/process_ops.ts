@@ -72,8 +72,9 @@ export abstract class ProcessOperations extends FutexOperations {
    * Waits until a child of this process has ended (or stopped, or goes on) and resolves with how:
    * `io_uring_prep_waitid`, Linux 6.7. `ECHILD`: there is no such child, or somebody else has waited for it.
    *
-   * A child that was waited for is gone. One that the runtime has spawned is the runtime's to wait for: look at it with
-   * `WNOWAIT`, or leave it alone.
+   * A child that was waited for is gone. Those that the runtime has spawned it waits for itself, and is mostly first, even
+   * before one who only looks (`WNOWAIT`): of these, see when they stop and go on (`WSTOPPED`, `WCONTINUED`). The end of
+   * others is for whoever waits: of what C code has started, or orphans that came to a reaper.
    */
   waitid(child: ChildTarget, options?: WaitidOptions): Promise<ChildStatus>;
   waitid(child: ChildTarget, options?: WaitidOptions & { noHang?: boolean }): Promise<ChildStatus | null> {

@@ -1,5 +1,6 @@
 /** Waiting for children. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import process from "node:process";
 import {
   IORING_OP_WAITID,
@@ -66,6 +67,28 @@ test("stopped, going on, and asked for without waiting", { skip: noWaitid }, asy
     assert.deepEqual([ended?.state, ended?.signal], ["killed", SIGKILL]);
   }
   await rejectsWith(uring.waitid(target), "ECHILD", "waitid");
+});
+
+test("a child that the runtime waits for: it stops, goes on, and ends", { skip: noWaitid }, async () => {
+  await using uring = makeUring();
+  const child = spawn("sleep", ["60"], { stdio: "ignore" });
+  const ended = new Promise<unknown>((resolve) => child.on("exit", (_, signal) => resolve(signal)));
+  const target = { pid: child.pid! };
+  const stopping = uring.waitid(target, { flags: WSTOPPED });
+  await uring.nop();
+  process.kill(target.pid, "SIGSTOP");
+  assert.equal((await within(stopping, "stopped")).state, "stopped");
+  process.kill(target.pid, "SIGCONT");
+  assert.equal((await within(uring.waitid(target, { flags: WCONTINUED }), "going on")).state, "continued");
+  const waiting = uring.waitid(target, { flags: WEXITED | WNOWAIT }).then(
+    ({ state }) => state,
+    ({ code }) => code,
+  );
+  await uring.nop();
+  process.kill(target.pid, "SIGTERM");
+  assert.equal(await within(ended, "the runtime's child"), "SIGTERM");
+  // Who is first is not said.
+  assert.ok(["killed", "ECHILD"].includes(await within(waiting, "the end")));
 });
 
 test("by pidfd, by process group, and any", { skip: noWaitid }, async () => {
