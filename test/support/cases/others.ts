@@ -20,9 +20,8 @@ import {
   IORING_OP_WAITID,
   POLLIN,
 } from "../../../src/ffi/abi.ts";
-import { epollCreate } from "../../../src/mod.ts";
+import { epollCreate, Uring } from "../../../src/mod.ts";
 import { Fd } from "../descriptors.ts";
-import { makeUring } from "../loop.ts";
 import { failure, WaitingPipe } from "../operations.ts";
 import { type OperationCase, rejected } from "./case.ts";
 
@@ -154,7 +153,7 @@ export const OTHER_CASES: readonly OperationCase[] = [
     method: "msgRing",
     op: IORING_OP_MSG_RING,
     run: async (uring) => {
-      await using other = makeUring({ entries: 4 });
+      await using other = new Uring({ entries: 4 });
       const inbox = other.messages();
       await uring.msgRing(inbox.address, { value: 42, tag: 7 });
       assert.deepEqual(await inbox.next(), { done: false, value: { kind: "data", value: 42, tag: 7 } });
@@ -167,7 +166,7 @@ export const OTHER_CASES: readonly OperationCase[] = [
     op: IORING_OP_MSG_RING,
     kernel: "6.0",
     run: async (uring) => {
-      await using other = makeUring({ entries: 4 });
+      await using other = new Uring({ entries: 4 });
       using pipe = new WaitingPipe();
       const inbox = other.messages();
       const direct = await uring.registerFile(pipe.reader.fd);
