@@ -21,7 +21,7 @@ export interface RecvmsgOut {
   readonly namelen: number;
   /** How many bytes of control messages there are. */
   readonly controllen: number;
-  /** How many bytes of data there were; more than the buffer holds when they were cut off. */
+  /** How many bytes of data the buffer holds; where `MSG_TRUNC` was asked for, how many there were. */
   readonly payloadlen: number;
   /** `MSG_*`: `MSG_TRUNC`, `MSG_CTRUNC`… */
   readonly flags: number;
