@@ -79,6 +79,13 @@ export class EventFd extends Fd {
     super(check(system().eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd"));
   }
 
+  /** Adds one to the count. */
+  signal(): void {
+    const one = new Uint8Array(new ArrayBuffer(8));
+    new DataView(one.buffer).setBigUint64(0, 1n, true);
+    check(system().write(this.fd, one, 8), "write");
+  }
+
   /** The count since the last call. */
   take(): number {
     const bytes = new Uint8Array(new ArrayBuffer(8));

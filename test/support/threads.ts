@@ -51,12 +51,17 @@ export class EnterThread {
   /** Ends it and waits until the kernel has forgotten the thread. */
   async end(): Promise<void> {
     this.#worker.terminate();
-    for (let i = 0; i < 2000; i++) {
-      if (!existsSync(`/proc/self/task/${this.#thread}`)) return;
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-    assert.fail("the thread does not end");
+    await threadEnds(this.#thread);
   }
+}
+
+/** Waits until the kernel has forgotten a thread of this process. */
+export async function threadEnds(thread: number): Promise<void> {
+  for (let i = 0; i < 2000; i++) {
+    if (!existsSync(`/proc/self/task/${thread}`)) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.fail("the thread does not end");
 }
 
 /**
