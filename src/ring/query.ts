@@ -51,8 +51,9 @@ function withoutRing(opcode: number, arg: Uint8Array, count: number): number {
  * @throws UringError `EINVAL` on older kernels.
  */
 export function registerQuery(queries: readonly Query[], register: Register = withoutRing): QueryResult[] {
+  if (queries.length === 0) return [];
   const { size } = io_uring_query_hdr;
-  const arg = new Argument(size * Math.max(1, queries.length));
+  const arg = new Argument(size * queries.length);
   queries.forEach(({ op, data }, i) => {
     const at = i * size;
     if (i + 1 < queries.length) arg.setPointer(at + io_uring_query_hdr.next_entry, at + size);

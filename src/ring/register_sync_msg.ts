@@ -9,7 +9,8 @@ import { ioUringRegister } from "./register_base.ts";
 import { Sqe } from "./sqe.ts";
 
 /**
- * An entry that belongs to no ring, for {@link registerSyncMsg}: prepare it with a `prepMsgRing…`.
+ * An entry that belongs to no ring, for {@link registerSyncMsg}: prepare it with a `prepMsgRing…`. What one prep has
+ * written, another one may leave as it is: take an entry for each kind of message.
  */
 export function detachedSqe(): Sqe {
   const words = new Int32Array(new ArrayBuffer(io_uring_sqe.size));
