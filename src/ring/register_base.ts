@@ -96,6 +96,11 @@ export function ioUringRegister(
   throw new UringError(result, "io_uring_register", { hint: hint === undefined ? name : `${name}: ${hint}` });
 }
 
+/** What to say of `EINVAL` where the kernel is too old for a flag of the call. */
+export function flagHints(flag: string, since: string): Hints {
+  return kernelHas(since) ? {} : { EINVAL: `${flag} needs Linux ${since}` };
+}
+
 /** What all register calls of a ring go through. */
 export class RingRegisterBase extends RingWaits {
   /**

@@ -21,7 +21,7 @@ import {
   io_uring_rsrc_update2,
   iovec,
 } from "../ffi/structs.ts";
-import { Argument, type Hints } from "./register_base.ts";
+import { Argument, flagHints, type Hints } from "./register_base.ts";
 import { RingRegisterFiles } from "./register_files.ts";
 import type { U64 } from "./sqe_base.ts";
 
@@ -76,7 +76,8 @@ export class RingRegisterBuffers extends RingRegisterFiles {
     const arg = new Argument(io_uring_rsrc_register.size);
     arg.set32(io_uring_rsrc_register.nr, count);
     arg.set32(io_uring_rsrc_register.flags, IORING_RSRC_REGISTER_SPARSE);
-    this.register(IORING_REGISTER_BUFFERS2, arg.bytes, arg.bytes.length, HINTS);
+    const hints = flagHints("IORING_RSRC_REGISTER_SPARSE", "5.19");
+    this.register(IORING_REGISTER_BUFFERS2, arg.bytes, arg.bytes.length, { ...HINTS, ...hints });
     this.#buffers = new Array<null>(count).fill(null);
   }
 

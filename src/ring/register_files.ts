@@ -18,7 +18,7 @@ import {
   io_uring_rsrc_register,
   io_uring_rsrc_update2,
 } from "../ffi/structs.ts";
-import { Argument, type Hints, RingRegisterBase } from "./register_base.ts";
+import { Argument, flagHints, type Hints, RingRegisterBase } from "./register_base.ts";
 import type { U64 } from "./sqe_base.ts";
 
 const INT = 4;
@@ -59,7 +59,8 @@ export class RingRegisterFiles extends RingRegisterBase {
     const arg = new Argument(io_uring_rsrc_register.size);
     arg.set32(io_uring_rsrc_register.nr, count);
     arg.set32(io_uring_rsrc_register.flags, IORING_RSRC_REGISTER_SPARSE);
-    this.register(IORING_REGISTER_FILES2, arg.bytes, arg.bytes.length, HINTS);
+    const hints = flagHints("IORING_RSRC_REGISTER_SPARSE", "5.19");
+    this.register(IORING_REGISTER_FILES2, arg.bytes, arg.bytes.length, { ...HINTS, ...hints });
   }
 
   /**

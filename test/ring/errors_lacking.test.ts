@@ -19,6 +19,7 @@ import {
   IORING_SETUP_NO_MMAP,
   IORING_SETUP_SINGLE_ISSUER,
   IORING_SETUP_SQPOLL,
+  registerQuery,
   Ring,
   type RingOptions,
   UringError,
@@ -151,6 +152,55 @@ test("a probe knows its limits", () => {
   using ring = makeRing(1);
   assert.equal(ring.getProbe().lacking(IORING_OP_NOP), undefined);
   assert.equal(ring.getProbe().lacking(200), "no kernel has operation 200");
+});
+
+/** What methods ask for beyond the register operation, or instead of it: the last kernel without it, and what is said. */
+const METHODS: readonly [method: string, before: string, says: string, call: (ring: Ring) => unknown][] = [
+  [
+    "registerFilesSparse",
+    "5.18",
+    "IORING_RSRC_REGISTER_SPARSE needs Linux 5.19",
+    (ring) => ring.registerFilesSparse(4),
+  ],
+  [
+    "registerBuffersSparse",
+    "5.18",
+    "IORING_RSRC_REGISTER_SPARSE needs Linux 5.19",
+    (ring) => ring.registerBuffersSparse(4),
+  ],
+  [
+    "registerFilesTags",
+    "5.12",
+    "IORING_REGISTER_FILES2 needs Linux 5.13",
+    (ring) => ring.registerFilesTags([0], [1]),
+  ],
+  ["setupBufRing", "5.18", "IORING_REGISTER_PBUF_RING needs Linux 5.19", (ring) => ring.setupBufRing(4, 1)],
+  ["registerRingFd", "5.17", "IORING_REGISTER_RING_FDS needs Linux 5.18", (ring) => ring.registerRingFd()],
+  ["enableRings", "5.9", "IORING_REGISTER_ENABLE_RINGS needs Linux 5.10", (ring) => ring.enableRings()],
+  ["getProbe", "5.5", "IORING_REGISTER_PROBE needs Linux 5.6", (ring) => ring.getProbe()],
+  [
+    "registerSyncCancel",
+    "5.19",
+    "IORING_REGISTER_SYNC_CANCEL needs Linux 6.0",
+    (ring) => ring.registerSyncCancel({}),
+  ],
+  ["registerQuery", "6.17", "IORING_REGISTER_QUERY needs Linux 6.18", () => registerQuery([])],
+];
+
+for (const [method, before, says, call] of METHODS) {
+  test(`${method} on Linux ${before}`, () => {
+    using _old = new OldKernel(before);
+    using ring = makeRing(4);
+    refuses(() => call(ring), "io_uring_register", says);
+  });
+}
+
+test("setIowait and closeRingFd go by features, and say the same", () => {
+  using _old = new OldKernel("6.2");
+  using ring = makeRing(4);
+  assert.throws(() => ring.setIowait(false), { message: /IORING_ENTER_NO_IOWAIT needs Linux 6\.15/ });
+  ring.registerRingFd();
+  assert.throws(() => ring.closeRingFd(), { message: /needs Linux 6\.3/ });
 });
 
 // From here on nothing is pretended.

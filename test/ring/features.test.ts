@@ -3,12 +3,14 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import {
   EPOLLEXCLUSIVE,
+  IORING_ENTER_NO_IOWAIT,
   IORING_FEAT_CQE_SKIP,
   IORING_FEAT_EXT_ARG,
   IORING_FEAT_FAST_POLL,
   IORING_FEAT_LINKED_FILE,
   IORING_FEAT_MIN_TIMEOUT,
   IORING_FEAT_NATIVE_WORKERS,
+  IORING_FEAT_NO_IOWAIT,
   IORING_FEAT_POLL_32BITS,
   IORING_FEAT_REG_REG_RING,
   IORING_FEAT_RSRC_TAGS,
@@ -28,6 +30,7 @@ import {
   type Ring,
 } from "../../src/ring/mod.ts";
 import { io_uring_sqe } from "../../src/ffi/structs.ts";
+import { system } from "../../src/ffi/system.ts";
 import { FEATURES } from "../../src/ffi/versions.ts";
 import { Fd, TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
@@ -275,4 +278,31 @@ test("RW_ATTR: the kernel reads a read's attributes", { skip: missing(IORING_FEA
     }).res;
   assert.equal(withAttributes(BigInt(IORING_RW_ATTR_FLAG_PI)), -14);
   assert.equal(withAttributes(1n << 63n), -22);
+});
+
+test("NO_IOWAIT: waits can be kept from counting as waits for a device", {
+  skip: missing(IORING_FEAT_NO_IOWAIT),
+}, () => {
+  using ring = makeRing(4);
+  const wait = (): boolean => {
+    const flags: number[] = [];
+    const calls = system();
+    const { enter } = calls;
+    calls.enter = (fd, toSubmit, minComplete, bits) => {
+      flags.push(bits);
+      return enter(fd, toSubmit, minComplete, bits);
+    };
+    try {
+      assert.equal(once(ring, (sqe) => sqe.prepNop()).res, 0);
+    } finally {
+      calls.enter = enter;
+    }
+    assert.ok(flags.length > 0, "nothing was called");
+    return flags.every((bits) => (bits & IORING_ENTER_NO_IOWAIT) !== 0);
+  };
+  assert.equal(wait(), false);
+  ring.setIowait(false);
+  assert.equal(wait(), true);
+  ring.setIowait(true);
+  assert.equal(wait(), false);
 });
