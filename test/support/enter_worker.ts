@@ -1,5 +1,5 @@
 /**
- * A thread that calls `io_uring_enter` on a ring that is not its own.
+ * A thread that calls `io_uring_enter` and `io_uring_register` on a ring that is not its own.
  *
  * @module
  */
@@ -19,8 +19,16 @@ export interface EnterCall {
   readonly timeout?: number;
 }
 
+/** What to register: nothing, again and again. */
+export interface RegisterCall {
+  readonly fd: number;
+  readonly opcode: number;
+  /** How often. */
+  readonly times: number;
+}
+
 const self = globalThis as unknown as {
-  onmessage: ((event: MessageEvent<EnterCall>) => void) | null;
+  onmessage: ((event: MessageEvent<EnterCall | RegisterCall>) => void) | null;
   postMessage(message: { readonly thread: number } | { readonly result: number }): void;
 };
 
@@ -35,7 +43,15 @@ function enter({ fd, toSubmit, minComplete, flags, timeout }: EnterCall): number
   return system().enterArg(fd, toSubmit, minComplete, flags | IORING_ENTER_EXT_ARG, arg, size);
 }
 
-self.onmessage = ({ data }): void => self.postMessage({ result: enter(data) });
+function register({ fd, opcode, times }: RegisterCall): number {
+  let result = 0;
+  for (let i = 0; i < times; i++) result = system().register(fd, opcode, null, 0);
+  return result;
+}
+
+self.onmessage = ({ data }): void => {
+  self.postMessage({ result: "opcode" in data ? register(data) : enter(data) });
+};
 
 // A message that is sent while the modules still load may be lost.
 self.postMessage({ thread: Number(readlinkSync("/proc/thread-self").split("/").at(-1)) });

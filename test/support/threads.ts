@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import type { Ring } from "../../src/ring/mod.ts";
-import type { EnterCall } from "./enter_worker.ts";
+import type { EnterCall, RegisterCall } from "./enter_worker.ts";
 
 type Message = { readonly thread: number } | { readonly result: number };
 
@@ -40,7 +40,16 @@ export class EnterThread {
   }
 
   /** Calls `io_uring_enter` there; resolves with its result. */
-  async enter(call: EnterCall): Promise<number> {
+  enter(call: EnterCall): Promise<number> {
+    return this.#call(call);
+  }
+
+  /** Calls `io_uring_register` there without an argument; resolves with the last result. */
+  register(call: RegisterCall): Promise<number> {
+    return this.#call(call);
+  }
+
+  async #call(call: EnterCall | RegisterCall): Promise<number> {
     const answer = this.#next();
     this.#worker.postMessage(call);
     const message = await answer;
