@@ -41,6 +41,9 @@ export const BLOCKING: ReadonlySet<string> = new Set([
   "sync_file_range",
   "splice",
   "tee",
+  "discard",
+  "zone_reset_all",
+  "uring_cmd",
 ]);
 
 const EINVAL = -22;

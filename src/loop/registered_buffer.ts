@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { RLIMIT_MEMLOCK } from "../ffi/abi.ts";
+import { MAP_HUGETLB, RLIMIT_MEMLOCK } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
+import { readSmallFile } from "../ffi/kernel.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { pinned } from "../ffi/pin.ts";
 import { system } from "../ffi/system.ts";
@@ -140,8 +141,8 @@ export class BufferTable {
     this.#size = size;
   }
 
-  /** Maps memory and registers it. */
-  add(size: number, mapFlags: number): RegisteredBuffer {
+  /** Maps memory and registers it; the memory may be out of the system's pool of huge pages. */
+  add(size: number, hugePages: boolean): RegisteredBuffer {
     if (!Number.isInteger(size) || size < 1 || size > MOST_BYTES) {
       throw new RangeError(
         `The size of a registered buffer is an integer from 1 to ${MOST_BYTES}, not ${size}`,
@@ -155,7 +156,7 @@ export class BufferTable {
         hint: `all ${this.#size} places are taken; a Uring with more registeredBuffers has more`,
       });
     }
-    const mapping = Mapping.anonymous(size, mapFlags);
+    const mapping = hugePages ? mapHuge(size) : Mapping.anonymous(size);
     try {
       ring.registerBuffersUpdateTag(slot, [{ address: mapping.address, length: size }], []);
     } catch (error) {
@@ -199,6 +200,21 @@ export class BufferTable {
     if (this.#registered) return;
     this.driver.ring.registerBuffersSparse(this.#size);
     this.#registered = true;
+  }
+}
+
+/** Maps whole huge pages, since parts of one cannot be given back. */
+function mapHuge(size: number): Mapping {
+  const kibibytes = /^Hugepagesize:\s*(\d+) kB$/m.exec(readSmallFile("/proc/meminfo") ?? "")?.[1];
+  const page = 1024 * Number(kibibytes ?? 2048);
+  try {
+    return Mapping.anonymous(Math.ceil(size / page) * page, MAP_HUGETLB);
+  } catch (error) {
+    if (!(error instanceof UringError) || error.errno !== -ENOMEM) throw error;
+    throw new UringError(ENOMEM, "register_buffer", {
+      cause: error,
+      hint: `too few huge pages of ${page} bytes are free; vm.nr_hugepages sets how many there are`,
+    });
   }
 }
 

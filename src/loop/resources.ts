@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { MAP_HUGETLB } from "../ffi/abi.ts";
 import type { DirectTable } from "./direct.ts";
 import type { Driver } from "./driver.ts";
 import { MessageStreams } from "./message_streams.ts";
@@ -12,7 +11,7 @@ import { BufferTable, type RegisteredBuffer } from "./registered_buffer.ts";
 
 /** Options of {@link Resources.registerBuffer}. */
 export interface RegisterBufferOptions {
-  /** Take the memory from the system's pool of huge pages (`vm.nr_hugepages`); the size is a multiple of theirs. */
+  /** Take the memory from the system's pool of huge pages (`vm.nr_hugepages`), whole ones; `ENOMEM` where there are none. */
   hugePages?: boolean;
 }
 
@@ -36,7 +35,7 @@ export abstract class Resources extends MessageStreams {
    */
   registerBuffer(size: number, options: RegisterBufferOptions = {}): RegisteredBuffer {
     this.driver.assertOpen();
-    return this.#buffers.add(size, options.hugePages === true ? MAP_HUGETLB : 0);
+    return this.#buffers.add(size, options.hugePages === true);
   }
 
   /**

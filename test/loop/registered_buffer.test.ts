@@ -13,7 +13,7 @@ import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { collect, FLAGS, makeUring, openFile, sleep, SocketPair, until, within } from "../support/loop.ts";
 import { failure, flushed, refuses, rejectsWith, WaitingPipe } from "../support/operations.ts";
-import { missingOp } from "../support/rings.ts";
+import { missingDirect, missingOp } from "../support/rings.ts";
 
 checkLeaks();
 
@@ -108,24 +108,19 @@ for (const kind of FLAGS) {
   });
 }
 
-test("memory begins at a page, so that O_DIRECT works", { skip }, async () => {
-  await using uring = makeUring();
-  const directory = process.cwd();
-  using dir = new TempDir();
-  let file;
-  try {
+test(
+  "memory begins at a page, so that O_DIRECT works",
+  { skip: firstReason(skip, missingDirect()) },
+  async () => {
+    await using uring = makeUring();
+    using dir = new TempDir();
     writeFileSync(dir.of("file"), content(16_384));
-    file = openFile(dir.of("file"), O_RDONLY | O_DIRECT);
-  } catch (error) {
-    // tmpfs before Linux 6.6 has no O_DIRECT.
-    assert.match(String(error), /EINVAL/, directory);
-    return;
-  }
-  using _file = file;
-  await using buffer = uring.registerBuffer(16_384);
-  assert.equal(await uring.readFixed(file.fd, buffer, { offset: 4096, start: 8192, length: 8192 }), 8192);
-  assertContent(buffer.bytes.subarray(8192), 8192, 4096);
-});
+    using file = openFile(dir.of("file"), O_RDONLY | O_DIRECT);
+    await using buffer = uring.registerBuffer(16_384);
+    assert.equal(await uring.readFixed(file.fd, buffer, { offset: 4096, start: 8192, length: 8192 }), 8192);
+    assertContent(buffer.bytes.subarray(8192), 8192, 4096);
+  },
+);
 
 test("a direct descriptor with a registered buffer", { skip }, async () => {
   await using uring = makeUring();
@@ -427,3 +422,38 @@ test(
     assert.equal(buffer.bytes.length, 4096);
   },
 );
+
+/** How many huge pages are free. */
+function freeHugePages(): number {
+  return Number(/^HugePages_Free:\s*(\d+)$/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1] ?? 0);
+}
+
+const noHuge = freeHugePages() > 0 ? false : "no huge page is free";
+
+test("a buffer in huge pages", { skip: firstReason(skip, noHuge) }, async () => {
+  await using uring = makeUring();
+  using dir = new TempDir();
+  writeFileSync(dir.of("file"), content(100_000));
+  using file = openFile(dir.of("file"), O_RDONLY);
+  const before = freeHugePages();
+  {
+    await using buffer = uring.registerBuffer(100_000, { hugePages: true });
+    assert.equal(buffer.bytes.length, 100_000);
+    assert.equal(await uring.readFixed(file.fd, buffer, { offset: 0 }), 100_000);
+    assertContent(buffer.bytes, 100_000, 0);
+    assert.equal(freeHugePages(), before - 1);
+  }
+  await until(() => freeHugePages() === before, "the page is free again");
+});
+
+const tooMuch = 2 ** 30;
+const manyHuge = freeHugePages() * 2 ** 21 >= tooMuch ? "there are many huge pages" : false;
+
+test("a buffer in huge pages where there are too few", { skip: firstReason(skip, manyHuge) }, async () => {
+  await using uring = makeUring();
+  assert.throws(() => uring.registerBuffer(tooMuch, { hugePages: true }), {
+    code: "ENOMEM",
+    syscall: "register_buffer",
+    message: /vm\.nr_hugepages/,
+  });
+});
