@@ -1,7 +1,7 @@
 /** Where the runtimes, the compiler and the scratch files are, and what machine this is. */
 
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -21,7 +21,7 @@ export type Runtime = "bun" | "deno";
 export const RUNTIME_NAMES: Readonly<Record<Runtime, string>> = { bun: "Bun", deno: "Deno" };
 
 /** What a program of `bench/programs/` is allowed under Deno: the library itself needs `--allow-ffi` alone. */
-export type Permission = "ffi" | "read" | "env" | "sys";
+export type Permission = "ffi" | "read" | "write" | "env" | "sys";
 
 /** Options of {@linkcode script}. */
 export interface ScriptOptions {
@@ -100,6 +100,33 @@ export function dataFile(pages: number): string {
   }
   readFileSync(path);
   return path;
+}
+
+/** The tree that is walked. */
+export const MODULES: string = join(ROOT, "node_modules");
+
+/** How many entries there are below a directory. */
+export function entriesBelow(directory: string): number {
+  return readdirSync(directory, { recursive: true }).length;
+}
+
+/** A directory of `count` files of 1 to 4 KiB, `f0` and so on; in the page cache when this returns. */
+export function smallFiles(count: number): string {
+  const directory = join(CACHE, `small-${count}`);
+  if (!existsSync(join(directory, `f${count - 1}`))) {
+    mkdirSync(directory, { recursive: true });
+    for (let i = 0; i < count; i++) {
+      writeFileSync(join(directory, `f${i}`), new Uint8Array(1024 + i * 37 % 3073).fill(i));
+    }
+  }
+  for (let i = 0; i < count; i++) readFileSync(join(directory, `f${i}`));
+  return directory;
+}
+
+/** A file to be written. */
+export function scratchFile(name: string): string {
+  mkdirSync(CACHE, { recursive: true });
+  return join(CACHE, `scratch-${name}`);
 }
 
 /** What the numbers depend on. */

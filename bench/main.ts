@@ -4,6 +4,7 @@ import { writeFileSync } from "node:fs";
 import process from "node:process";
 import type { Benchmark, Report, Verdict } from "./benchmark.ts";
 import { awaitNop } from "./benchmarks/await_nop.ts";
+import { files } from "./benchmarks/files.ts";
 import { heap } from "./benchmarks/heap.ts";
 import { idle } from "./benchmarks/idle.ts";
 import { nop } from "./benchmarks/nop.ts";
@@ -16,7 +17,7 @@ import { endProgress } from "./progress.ts";
 import { compare, groupVerdicts } from "./report.ts";
 import { table } from "./table.ts";
 
-const BENCHMARKS: readonly Benchmark[] = [nop, awaitNop, read, startup, idle, syscalls, heap];
+const BENCHMARKS: readonly Benchmark[] = [nop, awaitNop, read, startup, idle, syscalls, heap, ...files];
 const MAX_ROUNDS = 1000;
 
 const USAGE = `usage: scripts/bench [name…] [--rounds N] [--round-ms N] [--json FILE] [--list]
