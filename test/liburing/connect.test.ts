@@ -311,7 +311,7 @@ forEachKind(({ name, options, skip }) => {
   }
 
   test(`liburing socket: ${name}: of no family`, { skip }, () => {
-    using ring = makeRing(1, options);
+    using ring = makeRing(2, options);
     assert.equal(once(ring, (sqe) => sqe.prepSocket(-1, SOCK_DGRAM, 0, 0)).res, EAFNOSUPPORT);
   });
 });

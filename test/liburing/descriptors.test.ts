@@ -122,7 +122,7 @@ forEachKind(({ name, options, skip }) => {
   });
 
   test(`liburing fifo-nonblock-read: ${name}: a read waits although the pipe would not`, { skip }, () => {
-    using ring = makeRing(1, options);
+    using ring = makeRing(2, options);
     using pipe = new Pipe();
     const buffer = block(32);
     entry(ring, 1, (sqe) => sqe.prepRead(pipe.reader.fd, buffer.address, 32, 0));
