@@ -150,7 +150,7 @@ function page(data: CoverageData, tables: Tables, twins: Rows["twins"]): string 
 
 All of io_uring as liburing 2.15 knows it: the kernel that brought each thing, where it is in the API, a test that shows
 it under both runtimes, and what happens on a kernel without it. What the running kernel has is to be had from \`probe()\`
-of \`uring\`, and from \`ring.getProbe()\`, \`ring.features\` and \`ringQuery()\` of \`uring/ring\`.
+of \`uring\`, and from \`ring.getProbe()\`, \`ring.features\` and \`queryOpcodes()\` of \`uring/ring\`.
 
 | | done |
 | --- | --- |

@@ -20,7 +20,8 @@ const FOLDERS = ["test/ffi", "test/ring", "test/loop", "test/fs", "test/net", "t
 
 /** Tables that tests go through: what they name is shown by the tests that use them. */
 const TABLES: readonly { readonly file: string; readonly name: string; readonly uses: RegExp }[] = [
-  { file: "test/support/rings.ts", name: "KINDS", uses: /\bKINDS\b|\bforEachKind\(/ },
+  { file: "test/support/rings.ts", name: "EVERYWHERE", uses: /\bKINDS\b|\bforEachKind\(/ },
+  { file: "test/support/rings.ts", name: "YOUNG", uses: /\bKINDS\b|\bforEachKind\(/ },
   { file: "test/support/loop.ts", name: "FLAGS", uses: /\bFLAGS\b/ },
   { file: "test/support/loop.ts", name: "URING_KINDS", uses: /\bURING_KINDS\b/ },
 ];
@@ -55,7 +56,7 @@ function tableText(file: string, name: string): string {
   } catch {
     return "";
   }
-  const at = text.search(new RegExp(`^export const ${name}\\b`, "m"));
+  const at = text.search(new RegExp(`^(?:export )?const ${name}\\b`, "m"));
   if (at < 0) return "";
   const rest = text.slice(at);
   return rest.slice(0, rest.search(/^[\])}].*;$/m));

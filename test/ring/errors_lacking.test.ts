@@ -184,7 +184,12 @@ const METHODS: readonly [method: string, before: string, says: string, call: (ri
     "IORING_REGISTER_SYNC_CANCEL needs Linux 6.0",
     (ring) => ring.registerSyncCancel({}),
   ],
-  ["registerQuery", "6.17", "IORING_REGISTER_QUERY needs Linux 6.18", () => registerQuery([])],
+  [
+    "registerQuery",
+    "6.17",
+    "IORING_REGISTER_QUERY needs Linux 6.18",
+    () => registerQuery([{ op: 0, data: new Uint8Array(8) }]),
+  ],
 ];
 
 for (const [method, before, says, call] of METHODS) {
