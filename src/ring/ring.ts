@@ -22,16 +22,30 @@ interface Handles {
   registered: number;
 }
 
-// A ring that is dropped without being closed gives these back once collected. The mappings see to themselves.
-const dropped = new FinalizationRegistry<Handles>(({ fd, registered }) => {
+/** Takes the registered descriptor back and closes the other. */
+function release({ fd, registered }: Handles): void {
   if (registered >= 0) {
     const arg = new Argument(io_uring_rsrc_update.size);
     arg.set32(io_uring_rsrc_update.offset, registered);
     const [via, flag] = fd < 0 ? [registered, IORING_REGISTER_USE_REGISTERED_RING] : [fd, 0];
-    system().register(via, (IORING_UNREGISTER_RING_FDS | flag) >>> 0, arg.bytes, 1);
+    const result = system().register(via, (IORING_UNREGISTER_RING_FDS | flag) >>> 0, arg.bytes, 1);
+    if (result < 0) unregisterElsewhere(arg);
   }
   if (fd >= 0) system().close(fd);
-});
+}
+
+/** The ring's restrictions may forbid it; the table is the thread's, and any of its rings will do. */
+function unregisterElsewhere(arg: Argument): void {
+  try {
+    using ring = new Ring(1);
+    ring.register(IORING_UNREGISTER_RING_FDS, arg.bytes, 1);
+  } catch {
+    // The thread is restricted, too: the table goes with it.
+  }
+}
+
+// A ring that is dropped without being closed gives these back once collected. The mappings see to themselves.
+const dropped = new FinalizationRegistry<Handles>(release);
 
 /**
  * An io_uring instance with liburing's calls and nothing on top: synchronous, no promises, nothing allocated per
@@ -126,9 +140,8 @@ export class Ring extends RingRegister implements Disposable {
   close(): void {
     if (this.closed) return;
     dropped.unregister(this);
-    const { fd } = this.#handles;
-    this.unregisterRingFd();
-    if (fd >= 0) system().close(fd);
+    release(this.#handles);
+    this.enterFlags = 0;
     this.retire();
     if (this.#parts.owned) unmapAll(this.#parts);
   }

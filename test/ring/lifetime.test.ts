@@ -1,6 +1,15 @@
 /** Closing, dropping, and what a ring leaves behind; visitors that throw. */
 import assert from "node:assert/strict";
-import { bufRingAdvance, type Cqe, IORING_REGISTER_PROBE, O_CLOEXEC, type Ring } from "../../src/ring/mod.ts";
+import {
+  BPF_RET,
+  bpfStmt,
+  bufRingAdvance,
+  type Cqe,
+  IORING_REGISTER_PROBE,
+  IOU_PBUF_RING_MMAP,
+  O_CLOEXEC,
+  type Ring,
+} from "../../src/ring/mod.ts";
 import { addressOf } from "../../src/ffi/pin.ts";
 import { collectUntil } from "../support/collect.ts";
 import { EventFd, fdFlags, isMapped, openRings, vmFlags } from "../support/descriptors.ts";
@@ -50,7 +59,34 @@ const CALLS: Record<string, (ring: Ring) => unknown> = {
   registerIowqMaxWorkers: (ring) => ring.registerIowqMaxWorkers(0, 0),
   registerSyncCancel: (ring) => ring.registerSyncCancel({}),
   getProbe: (ring) => ring.getProbe(),
+  registerProbe: (ring) => ring.registerProbe(1),
+  registerQuery: (ring) => ring.registerQuery([{ op: 0, data: new Uint8Array(8) }]),
   setupBufRing: (ring) => ring.setupBufRing(1, 0),
+  setupMappedBufRing: (ring) => ring.setupBufRing(1, 0, IOU_PBUF_RING_MMAP),
+  unregisterBufRing: (ring) => ring.unregisterBufRing(0),
+  bufRingHead: (ring) => ring.bufRingHead(0),
+  closeRingFd: (ring) => ring.closeRingFd(),
+  registerFilesTags: (ring) => ring.registerFilesTags([0], [1]),
+  registerFilesUpdateTag: (ring) => ring.registerFilesUpdateTag(0, [0], [1]),
+  registerBuffersTags: (ring) => ring.registerBuffersTags([new Uint8Array(8)], [1]),
+  registerBuffersSparse: (ring) => ring.registerBuffersSparse(1),
+  registerBuffersUpdateTag: (ring) => ring.registerBuffersUpdateTag(0, [null], []),
+  cloneBuffers: (ring) => ring.cloneBuffers(ring),
+  registerRegion: (ring) => ring.registerRegion({ size: 4096 }),
+  registerWaitReg: (ring) => ring.registerWaitReg(1),
+  submitAndWaitReg: (ring) => ring.submitAndWaitReg(1, 0),
+  registerClock: (ring) => ring.registerClock(1),
+  registerNapi: (ring) => ring.registerNapi({}),
+  unregisterNapi: (ring) => ring.unregisterNapi(),
+  registerPersonality: (ring) => ring.registerPersonality(),
+  unregisterPersonality: (ring) => ring.unregisterPersonality(0),
+  registerRestrictions: (ring) => ring.registerRestrictions([]),
+  registerBpfFilter: (ring) => ring.registerBpfFilter({ opcode: 0, program: [bpfStmt(BPF_RET, 1)] }),
+  registerIowqAff: (ring) => ring.registerIowqAff([0]),
+  unregisterIowqAff: (ring) => ring.unregisterIowqAff(),
+  importIfq: (ring) => ring.importIfq(0),
+  registerZcrxCtrl: (ring) => ring.registerZcrxCtrl(0, 0),
+  resizeRings: (ring) => ring.resizeRings(8),
 };
 
 forEachKind(({ name, options, skip }) => {
