@@ -53,7 +53,8 @@ export interface RingOptions {
   /**
    * Memory of yours for the queues: `io_uring_queue_init_mem`, Linux 6.5 (`IORING_SETUP_NO_MMAP`). They need
    * {@link memorySize} bytes of it, from `memoryOffset` on, and it must stay mapped while the ring is open; closing the ring
-   * leaves it alone. Several rings fit one mapping.
+   * leaves it alone. Several rings fit one mapping, each in a place of its own: the place of a ring that was closed is not
+   * to be used again, as the kernel may write its last indices there a little later.
    */
   memory?: Mapping;
   /** Where in `memory` the queues begin, in bytes: a multiple of the page size, 4096. Default: 0. */
