@@ -226,6 +226,7 @@ function problems(data: CoverageData, tables: Tables, twins: Rows["twins"]): str
     Object.keys(data.programs).filter((name) => !twins.has(name) && data.programs[name]!.why === undefined),
     missing.twins,
   );
+  found.push(...strayExceptions(data, rows));
   for (const name of twins.keys()) {
     if (data.programs[name] === undefined) found.push(`liburing has no test program called ${name}`);
   }
@@ -233,6 +234,23 @@ function problems(data: CoverageData, tables: Tables, twins: Rows["twins"]): str
     if (features[name] === undefined) found.push(`${name} is not explained`);
   }
   return found;
+}
+
+/** Exceptions about what is not there, or needs none. */
+function strayExceptions({ exceptions }: CoverageData, rows: readonly Row[]): string[] {
+  const byName = new Map(rows.map((row) => [row.name, row]));
+  const { ring, loop, why, tests, untested, features, without } = exceptions;
+  const names = [ring, loop, why, tests, untested, features, without].flatMap((part) => Object.keys(part));
+  const stray = names.filter((name) => !byName.has(name)).map((name) =>
+    `abi/coverage.json: what is ${name}?`
+  );
+  for (const name of Object.keys(why)) {
+    if (byName.get(name)?.ring.length !== 0) stray.push(`abi/coverage.json: ${name} is in the API`);
+  }
+  for (const name of Object.keys(untested)) {
+    if (byName.get(name)?.tests.length !== 0) stray.push(`abi/coverage.json: ${name} has a test`);
+  }
+  return stray;
 }
 
 /** Whether the page that is there is the one that would be written. */

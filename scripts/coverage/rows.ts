@@ -59,7 +59,11 @@ export class Rows {
   readonly twins: ReadonlyMap<string, readonly string[]>;
   readonly #rings: readonly [shown: string, classes: ReadonlySet<string>][];
   readonly #urings: ReadonlySet<string>;
-  readonly #exported: ReadonlySet<string> = new Set(textOf("src/ring/mod.ts").match(/\b\w+\b/g));
+  readonly #exported: ReadonlySet<string> = new Set(
+    [...textOf("src/ring/mod.ts").matchAll(/export \{([^}]*)\}/g)].flatMap(([, names]) =>
+      names!.match(/\w+/g) ?? []
+    ),
+  );
 
   constructor(data: CoverageData) {
     this.#data = data;
@@ -170,7 +174,9 @@ export class Rows {
 
   /** Whether something of the ring layer is to be had from outside. */
   #isRings({ owner, name }: Member): boolean {
-    return owner !== null || this.#exported.has(name);
+    return owner === null
+      ? this.#exported.has(name)
+      : this.#exported.has(owner) || this.#rings.some(([, classes]) => classes.has(owner));
   }
 
   /** Where something is above the ring layer: by the doc comment that names it, or by the call of its prep. */
