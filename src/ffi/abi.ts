@@ -326,6 +326,7 @@ export const IO_URING_NAPI_TRACKING_INACTIVE = 255;
 export const SYS_io_uring_setup = 425;
 export const SYS_io_uring_enter = 426;
 export const SYS_io_uring_register = 427;
+export const SYS_openat2 = 437;
 
 // open flags
 export const O_RDONLY = 0;

@@ -85,7 +85,7 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
   async #descend(): Promise<boolean> {
     const below = this.#below.shift();
     if (below === undefined) return false;
-    await this.#scan!.close();
+    this.#scan!.close();
     this.#scan = await Scan.open("opendir", below);
     return true;
   }
@@ -124,11 +124,11 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
     this.#assertOpen();
     this.#closed = true;
     await this.#last;
-    await this.#scan?.close();
+    this.#scan?.close();
     this.#scan = null;
   }
 
-  /** Closes it; the descriptor goes a moment later. */
+  /** Closes it; the descriptor goes when a read that is under way has ended. */
   closeSync(): void {
     this.#assertOpen();
     this.#closed = true;
@@ -145,7 +145,7 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
     return undefined;
   }
 
-  /** Closes it, if it is not closed; the descriptor goes a moment later. */
+  /** The same as {@link Dir.closeSync}, if it is not closed. */
   [Symbol.dispose](): void {
     if (!this.#closed) this.closeSync();
   }

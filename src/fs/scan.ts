@@ -6,6 +6,7 @@
 import { AT_SYMLINK_NOFOLLOW, DT_UNKNOWN, O_RDONLY, STATX_TYPE } from "../ffi/abi.ts";
 import { O_DIRECTORY } from "../ffi/arch.ts";
 import { dirent64 } from "../ffi/structs.ts";
+import { system } from "../ffi/system.ts";
 import { Uring, UringError } from "../mod.ts";
 import { call, textOf } from "./calls.ts";
 import { typeOfMode } from "./dirent.ts";
@@ -67,12 +68,12 @@ export class Scan {
     }
   }
 
-  /** Closes it. */
-  async close(): Promise<void> {
+  /** Closes it: at once, for there is nothing that closing a directory would have to wait for. */
+  close(): void {
     if (this.#buffer === null) return;
     if (spare.length < SPARE) spare.push(this.#buffer);
     this.#buffer = null;
-    await Uring.shared.close(this.#fd);
+    system().close(this.#fd);
   }
 }
 
@@ -110,14 +111,15 @@ export async function entriesAt(syscall: string, path: string | Uint8Array): Pro
   const scan = await Scan.open(syscall, path);
   let all: Entry[] = [];
   try {
-    for (;;) {
-      const entries = scan.next(syscall);
-      if (entries.length === 0) break;
-      all = all.length === 0 ? entries : [...all, ...entries];
-      await Uring.shared.nop();
+    for (let entries = scan.next(syscall); entries.length > 0; entries = scan.next(syscall)) {
+      if (all.length === 0) all = entries;
+      else {
+        for (const entry of entries) all.push(entry);
+        await Uring.shared.nop();
+      }
     }
   } finally {
-    await scan.close();
+    scan.close();
   }
   return all.sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : 0));
 }

@@ -6,7 +6,9 @@
 import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, STATX_BTIME } from "../ffi/abi.ts";
 import { Uring, UringError } from "../mod.ts";
 import { optionsOf, type PathLike, pathOf } from "./arguments.ts";
+import { breath } from "./calls.ts";
 import { named } from "./errors.ts";
+import { statCached } from "./stat_cached.ts";
 import { BigIntStats, Stats } from "./stats.ts";
 
 /** Options of {@link stat} and {@link lstat}. */
@@ -66,7 +68,9 @@ async function statAt(
 ): Promise<Stats | BigIntStats> {
   const { bigint = false } = optionsOf<StatOptions>(options);
   try {
-    const about = await Uring.shared.statx(path, { ...where, mask: MASK });
+    let about = where.dirfd === undefined ? statCached(path, where.flags ?? 0) : null;
+    if (about === null) about = await Uring.shared.statx(path, { ...where, mask: MASK });
+    else await breath();
     return bigint ? new BigIntStats(about) : new Stats(about);
   } catch (error) {
     throw named(error, syscall);

@@ -193,3 +193,34 @@ test("what is done at once rejects, and does not throw", async () => {
     await failure(promise);
   }
 });
+
+test("calls that are made at once do not keep timers waiting", async () => {
+  const calls = [() => fs.access("/"), () => fs.stat("/"), () => fs.readlink("/proc/self/exe")];
+  for (const call of calls) {
+    let fired = false;
+    let done = 0;
+    setTimeout(() => fired = true, 1);
+    for (; !fired && done < 1_000_000; done++) await call();
+    assert.ok(done < 1_000_000, `a timer of a millisecond waited for ${done} calls`);
+  }
+});
+
+test("stat: one by itself and many at once say the same, also of what is missing or a link", async () => {
+  using dir = new TempDir();
+  writeFileSync(dir.of("file"), "12345");
+  symlinkSync("file", dir.of("link"));
+  symlinkSync("nowhere", dir.of("broken"));
+  for (const name of ["file", "link", "broken"]) {
+    const path = dir.of(name);
+    const alone = await fs.lstat(path, { bigint: true });
+    const many = await Promise.all(Array.from({ length: 20 }, () => fs.lstat(path, { bigint: true })));
+    for (const one of many) assert.deepEqual({ ...one }, { ...alone });
+  }
+  assert.equal((await fs.stat(dir.of("link"))).size, 5);
+  assert.ok((await fs.lstat(dir.of("link"))).isSymbolicLink());
+  for (const path of [dir.of("broken"), dir.of("none"), `${dir.of("file")}/x`]) {
+    const alone = await failure(fs.stat(path));
+    const many = await Promise.all([failure(fs.stat(path)), failure(fs.stat(path))]);
+    for (const { message } of many) assert.equal(message, alone.message);
+  }
+});
