@@ -101,6 +101,8 @@ export abstract class MessageStreams extends MultishotOperations {
     return new Multishot<ReceivedData>(this.driver, {
       name: "recvmsg",
       limit,
+      begin: () => pool.enter(),
+      end: () => pool.leave(),
       prepare: (op) => {
         op.pins = memory.owner;
         op.sqe!.prepRecvmsgMultishot(number, memory.address, flags | MSG_CMSG_CLOEXEC);

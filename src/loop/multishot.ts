@@ -24,6 +24,10 @@ export type Shot<T> =
 export interface MultishotSpec<T> {
   /** Its name for errors. */
   readonly name: string;
+  /** Runs once, before the first operation; may throw. */
+  begin?(): void;
+  /** Runs once, when all has ended and nothing waits for the consumer any more. */
+  end?(): void;
   /** Writes the entry of a freshly begun operation. */
   prepare(op: Op): void;
   /** Explains a completion; an error result that it does not know gives undefined. */
@@ -72,6 +76,8 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
   #state: "new" | "running" | "stopping" | "ended" = "new";
   #paused = false;
   #cancelling = false;
+  // Whether what begin() has taken is still held.
+  #begun = false;
   #failure: { reason: unknown } | null = null;
   #stopped: PromiseWithResolvers<void> | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -133,6 +139,8 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
 
   #start(): void {
     this.#driver.assertOpen();
+    this.#spec.begin?.();
+    this.#begun = true;
     const { signal, timeout } = this.#options;
     this.#state = "running";
     if (signal?.aborted === true) {
@@ -245,6 +253,7 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
       this.#resume();
     }
     this.#spec.handOut?.(value);
+    this.#letGo();
     return value;
   }
 
@@ -258,6 +267,7 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
     if (this.#state === "new") this.#end();
     if (this.#state === "ended") {
       this.#discardAll();
+      this.#letGo();
       return Promise.resolve();
     }
     this.#stopped ??= Promise.withResolvers<void>();
@@ -293,7 +303,14 @@ export class Multishot<T> implements AsyncIterableIterator<T, undefined, undefin
       if (failure === null) waiter.resolve({ done: true, value: undefined });
       else waiter.reject(failure.reason);
     }
+    this.#letGo();
     this.#stopped?.resolve();
+  }
+
+  #letGo(): void {
+    if (!this.#begun || this.#state !== "ended" || this.#first < this.#values.length) return;
+    this.#begun = false;
+    this.#spec.end?.();
   }
 
   #discardAll(): void {

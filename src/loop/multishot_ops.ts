@@ -60,7 +60,7 @@ const ETIME = -62;
 /** Operations that go on giving results until they are ended; they have no place in a chain. */
 export abstract class MultishotOperations extends Operations {
   /** @internal */
-  protected readonly pools: (BufferPool | SendQueue)[] = [];
+  protected readonly pools: (BufferPool | SendQueue | null)[] = [];
   #pool: BufferPool | null = null;
 
   /**
@@ -203,24 +203,33 @@ export abstract class MultishotOperations extends Operations {
    */
   bufferPool(options: BufferPoolOptions = {}): BufferPool {
     this.driver.assertOpen();
-    const pool = new BufferPool(this.driver.ring, this.pools.length, options);
-    this.pools.push(pool);
+    const bgid = this.#freeGroup();
+    const pool = new BufferPool(this.driver, bgid, options, () => this.pools[bgid] = null);
+    this.pools[bgid] = pool;
     return pool;
+  }
+
+  /** A group that nothing has. */
+  #freeGroup(): number {
+    const free = this.pools.indexOf(null);
+    return free >= 0 ? free : this.pools.length;
   }
 
   /** The pool that was given, or the one for all. @internal */
   protected poolOf(given: BufferPool | undefined): BufferPool {
     const pool = given ?? (this.#pool ??= this.bufferPool());
     if (!(pool instanceof BufferPool)) throw new TypeError("The pool is one of uring.bufferPool");
-    if (!this.pools.includes(pool)) throw new TypeError("The pool belongs to another ring");
+    if (pool.driver !== this.driver) throw new TypeError("The pool belongs to another ring");
+    if (pool.disposed) throw new TypeError("The pool is disposed of");
     return pool;
   }
 
   /** Makes a queue for `sendBundle`, Linux 6.10. */
   sendQueue(options: SendQueueOptions = {}): SendQueue {
     this.driver.assertOpen();
-    const queue = new SendQueue(this.driver.ring, this.pools.length, options);
-    this.pools.push(queue);
+    const bgid = this.#freeGroup();
+    const queue = new SendQueue(this.driver.ring, bgid, options);
+    this.pools[bgid] = queue;
     return queue;
   }
 }

@@ -7,6 +7,7 @@ import { IORING_CQE_F_BUF_MORE, IOU_PBUF_RING_INC } from "../ffi/abi.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { type BufRing, bufRingAdd, bufRingAdvance, bufRingMask } from "../ring/buf_ring.ts";
 import type { Ring } from "../ring/ring.ts";
+import type { Driver } from "./driver.ts";
 
 /** The size of a {@link BufferPool}. */
 export interface BufferPoolOptions {
@@ -30,10 +31,11 @@ export interface Piece {
 }
 
 /**
- * A group of equal buffers for multishot receives, in memory of the library's own: a provided-buffer ring (Linux 5.19).
- * It belongs to a `Uring` and lives as long.
+ * A group of equal buffers for multishot receives and reads, in memory of the library's own: a provided-buffer ring
+ * (Linux 5.19). It belongs to a `Uring`, and lives as long unless it is disposed of before: then it is refused at once, and
+ * its memory goes, with every view of it becoming empty, when all that use it have ended and given back what they had.
  */
-export class BufferPool {
+export class BufferPool implements Disposable, AsyncDisposable {
   /** How many buffers there are. */
   readonly count: number;
   /** The size of each in bytes. */
@@ -42,6 +44,8 @@ export class BufferPool {
   readonly incremental: boolean;
   /** Its group. @internal */
   readonly bgid: number;
+  /** The engine of the ring that it belongs to. @internal */
+  readonly driver: Driver;
   readonly #memory: Mapping;
   readonly #ring: Ring;
   readonly #bufRing: BufRing;
@@ -57,19 +61,32 @@ export class BufferPool {
   #tail = 0;
   #free: number;
   #waiting: (() => void)[] = [];
+  readonly #gone: () => void;
+  // How many operations use it, and how many pieces are not given back.
+  #users = 0;
+  #pieces = 0;
+  #disposed: PromiseWithResolvers<void> | null = null;
 
   /** @internal */
-  constructor(ring: Ring, bgid: number, options: BufferPoolOptions) {
+  constructor(driver: Driver, bgid: number, options: BufferPoolOptions, gone: () => void) {
     this.count = options.count ?? 64;
     this.size = options.size ?? 16 * 1024;
     if (!Number.isInteger(this.size) || this.size < 1 || this.size * this.count > 2 ** 32) {
       throw new RangeError(`size must be an integer from 1 on, with count at most 4 GiB, not ${this.size}`);
     }
     this.bgid = bgid;
+    this.driver = driver;
+    this.#gone = gone;
+    const { ring } = driver;
     this.#ring = ring;
     this.incremental = options.incremental === true;
     this.#bufRing = ring.setupBufRing(this.count, bgid, this.incremental ? IOU_PBUF_RING_INC : 0);
-    this.#memory = Mapping.anonymous(this.count * this.size);
+    try {
+      this.#memory = Mapping.anonymous(this.count * this.size);
+    } catch (error) {
+      ring.freeBufRing(this.#bufRing);
+      throw error;
+    }
     this.#bytes = new Uint8Array(this.#memory.buffer);
     this.#filled = new Int32Array(this.count);
     this.#lent = new Int32Array(this.count);
@@ -104,6 +121,7 @@ export class BufferPool {
     const at = id * this.size + this.#filled[id]!;
     this.#filled[id]! += length;
     this.#lent[id]!++;
+    this.#pieces++;
     if ((flags & IORING_CQE_F_BUF_MORE) === 0) {
       this.#kernels[id] = 0;
       this.#free--;
@@ -131,13 +149,18 @@ export class BufferPool {
   recycle(id: number): void {
     // The buffers' ring goes with the ring, a moment before their memory does.
     if (this.#ring.closed) return;
-    if (--this.#lent[id]! > 0 || this.#kernels[id] === 1) return;
+    this.#pieces--;
+    if (--this.#lent[id]! > 0 || this.#kernels[id] === 1) {
+      this.#freeUnused();
+      return;
+    }
     this.#filled[id] = 0;
     this.#kernels[id] = 1;
     this.#add(id, 0);
     bufRingAdvance(this.#bufRing, 1);
     this.#free++;
     for (const wake of this.#waiting.splice(0)) wake();
+    this.#freeUnused();
   }
 
   /** Resolves as soon as a buffer is there. @internal */
@@ -146,9 +169,54 @@ export class BufferPool {
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
-  /** Gives the memory back; every view of it becomes empty. Only when the ring is closed. @internal */
+  /** Whether it was disposed of. */
+  get disposed(): boolean {
+    return this.#disposed !== null;
+  }
+
+  /** An operation begins to use it. @internal */
+  enter(): void {
+    if (this.#disposed !== null) throw new TypeError("The pool is disposed of");
+    this.#users++;
+  }
+
+  /** An operation uses it no more. @internal */
+  leave(): void {
+    this.#users--;
+    this.#freeUnused();
+  }
+
+  /** Refuses new operations at once, and gives the memory back when those that use it have ended. */
+  [Symbol.dispose](): void {
+    void this[Symbol.asyncDispose]();
+  }
+
+  /** The same, and resolves when the memory was given back. */
+  [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed === null) {
+      this.#disposed = Promise.withResolvers<void>();
+      this.#freeUnused();
+    }
+    return this.#disposed.promise;
+  }
+
+  #freeUnused(): void {
+    if (this.#disposed === null) return;
+    if (this.driver.abandoned) {
+      // What the kernel may have in its hands for ever stays.
+      this.#disposed.resolve();
+    } else if (this.#ring.closed) this.release();
+    else if (this.#users === 0 && this.#pieces === 0) {
+      this.#ring.freeBufRing(this.#bufRing);
+      this.#gone();
+      this.release();
+    }
+  }
+
+  /** Gives the memory back; every view of it becomes empty. Only when the kernel does not know it any more. @internal */
   release(): void {
     this.#memory.unmap();
     for (const wake of this.#waiting.splice(0)) wake();
+    this.#disposed?.resolve();
   }
 }

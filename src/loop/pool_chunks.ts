@@ -9,7 +9,7 @@ import type { BufferPool, Piece } from "./pool.ts";
 
 /** The part of a multishot operation that is the same for all that fill the buffers of a pool. */
 export type PoolChunks = Required<
-  Pick<MultishotSpec<Uint8Array>, "limit" | "shot" | "handOut" | "discard" | "advance">
+  Pick<MultishotSpec<Uint8Array>, "begin" | "end" | "limit" | "shot" | "handOut" | "discard" | "advance">
 >;
 
 const ENOBUFS = -105;
@@ -26,6 +26,8 @@ export function poolChunks(pool: BufferPool, borrow: boolean): PoolChunks {
   const lent: number[] = [];
   const ids = new WeakMap<Uint8Array, number>();
   return {
+    begin: () => pool.enter(),
+    end: () => pool.leave(),
     // What waits for the consumer is bounded by the pool.
     limit: borrow ? Infinity : pool.incremental ? MOST_COPIES : pool.count,
     shot: (res, flags): Shot<Uint8Array> | undefined => {

@@ -251,7 +251,7 @@ export class Uring extends Resources implements AsyncDisposable {
   async disposeAsync(): Promise<void> {
     await this.driver.close();
     if (this.driver.abandoned) abandonedPools.push(...this.pools);
-    else for (const pool of this.pools) pool.release();
+    else for (const pool of this.pools) pool?.release();
   }
 
   /** The same as {@link Uring.disposeAsync}. */

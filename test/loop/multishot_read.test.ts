@@ -250,3 +250,123 @@ test("an incremental pool on a kernel without it", { skip: tooOld }, async () =>
   await using uring = makeUring();
   assert.throws(() => uring.bufferPool({ incremental: true }), /IOU_PBUF_RING_INC needs Linux 6\.12/);
 });
+
+for (const borrow of [false, true]) {
+  const what = borrow ? "loans" : "copies";
+
+  test(`${what}: a pool that is disposed of goes when nothing uses it any more`, { skip }, async () => {
+    await using uring = makeUring();
+    using pipe = new WaitingPipe();
+    const pool = uring.bufferPool({ count: 4, size: 16 });
+    const before = sharedGroups(uring);
+    const reading = uring.readMultishot(pipe.reader.fd, { pool, borrow });
+    const first = reading.next();
+    pipe.write("first");
+    const chunk = (await within(first, "a chunk")).value!;
+    assert.equal(text(chunk), "first");
+    let gone = false;
+    const disposed = pool[Symbol.asyncDispose]().then(() => gone = true);
+    assert.equal(pool.disposed, true);
+    await refuses(uring, TypeError, () => uring.readMultishot(pipe.reader.fd, { pool }));
+    await refuses(uring, TypeError, () => uring.recvMultishot(pipe.reader.fd, { pool }));
+    // What goes on goes on.
+    const second = reading.next();
+    pipe.write("second");
+    const other = (await within(second, "a chunk")).value!;
+    assert.equal(text(other), "second");
+    pipe.writer.close();
+    await uring.timeout(2);
+    // A loan ends when the next chunk is asked for; copies are the consumer's.
+    assert.equal(gone, !borrow);
+    assert.equal(text(other), "second");
+    assert.deepEqual(await reading.next(), { done: true, value: undefined });
+    await within(disposed, "the disposal");
+    assert.deepEqual([chunk.length, other.length], borrow ? [0, 0] : [5, 6]);
+    await pool[Symbol.asyncDispose]();
+    pool[Symbol.dispose]();
+    assert.equal(sharedGroups(uring), before - 1);
+  });
+
+  test(`${what}: what waits for the consumer keeps a pool, and so does the kernel`, { skip }, async () => {
+    await using uring = makeUring();
+    using pipe = new WaitingPipe();
+    const pool = uring.bufferPool({ count: 4, size: 4 });
+    const early = uring.readMultishot(pipe.reader.fd, { pool, borrow });
+    const late = uring.readMultishot(pipe.reader.fd, { pool, borrow });
+    pipe.write("aaaabbbbcccc");
+    pipe.writer.close();
+    const chunks = [text((await early.next()).value!)];
+    await uring.timeout(2);
+    let gone = false;
+    const disposed = pool[Symbol.asyncDispose]().then(() => gone = true);
+    // One that was made and never begun has no part in it.
+    assert.ok(await failure(late.next()) instanceof TypeError);
+    for (;;) {
+      await uring.nop();
+      if (borrow || chunks.length < 3) assert.equal(gone, false);
+      const { done, value } = await within(early.next(), "a chunk");
+      if (done === true) break;
+      chunks.push(text(value));
+    }
+    assert.deepEqual(chunks, ["aaaa", "bbbb", "cccc"]);
+    await within(disposed, "the disposal");
+  });
+
+  test(`${what}: breaking off, and closing the ring, end what a pool waits for`, { skip }, async () => {
+    const uring = makeUring();
+    using pipe = new WaitingPipe();
+    pipe.write("content");
+    {
+      await using pool = uring.bufferPool({ count: 1, size: 16 });
+      for await (const chunk of uring.readMultishot(pipe.reader.fd, { pool, borrow })) {
+        assert.equal(text(chunk), "content");
+        break;
+      }
+    }
+    const pool = uring.bufferPool({ count: 1, size: 16 });
+    const reading = uring.readMultishot(pipe.reader.fd, { pool, borrow });
+    const next = reading.next();
+    pipe.write("more");
+    const chunk = (await within(next, "a chunk")).value!;
+    const disposed = pool[Symbol.asyncDispose]();
+    await within(uring.disposeAsync(), "closing");
+    await within(disposed, "the disposal");
+    assert.equal(chunk.length, borrow ? 0 : 4);
+    await within(pool[Symbol.asyncDispose](), "the disposal");
+    await within(reading.return(), "the return");
+    const unused = makeUring();
+    const left = unused.bufferPool();
+    await unused.disposeAsync();
+    await within(left[Symbol.asyncDispose](), "the disposal after the ring's");
+  });
+}
+
+/** How many groups of buffers a ring has: asks the kernel. */
+function sharedGroups(uring: Uring): number {
+  let count = 0;
+  for (let bgid = 0; bgid < 64; bgid++) {
+    try {
+      uring.ring.bufRingHead(bgid);
+      count++;
+    } catch {
+      // There is no such group.
+    }
+  }
+  return count;
+}
+
+test("pools made and disposed of again and again", { skip }, async () => {
+  await using uring = makeUring();
+  using pipe = new WaitingPipe();
+  await using kept = uring.bufferPool({ count: 2, size: 8 });
+  for (let i = 0; i < 300; i++) {
+    await using pool = uring.bufferPool({ count: 2, size: 8 });
+    pipe.write(`${i}`);
+    for await (const chunk of uring.readMultishot(pipe.reader.fd, { pool: i % 10 === 0 ? kept : pool })) {
+      assert.equal(text(chunk), `${i}`);
+      break;
+    }
+  }
+  assert.equal(sharedGroups(uring), 1);
+  assert.equal(kept.free, 2);
+});
