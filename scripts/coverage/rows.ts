@@ -43,6 +43,9 @@ const ALL_TESTS = ["test/"];
 /** What tests call the `Uring` that they work with. */
 const RECEIVER = String.raw`\b(?:\w*[uU]ring\w*|l|shared)`;
 
+/** What tests call objects that have methods of the same names as a ring. */
+const OTHERS = "thread|sys|calls|libc|system";
+
 const NAMED = "`EINVAL` that names it";
 
 function camel(snake: string): string {
@@ -226,7 +229,7 @@ export class Rows {
       ? new RegExp(`(?<![.\\w])${name}\\(`)
       : owner === "RingOptions"
       ? new RegExp(`\\b${name}\\b`)
-      : new RegExp(`\\.${name}\\b`);
+      : new RegExp(`(?<=\\w)(?<!\\b(?:${OTHERS}))\\.${name}\\b`);
     return showing(this.#tests, sign, RING_TESTS);
   }
 
