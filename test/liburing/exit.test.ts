@@ -50,20 +50,22 @@ const FLAGS = ([
 ] as const).map(([name, flags]) => ({ name, flags: String(flags), skip: missingRing({ flags }) }));
 
 for (const { name, flags, skip } of FLAGS) {
-  for (const [program, what] of [["files-exit-hang-poll", "poll"], ["files-exit-hang-timeout", "timeout"]]) {
-    test(
-      `liburing ${program}: ${name}: a process ends before a ${what} and a connection`,
-      { skip },
-      async () => {
-        await output(PROGRAM, [`exits before a ${what} and a connection`, flags], ALL);
-        const { signal, stdout } = await run(PROGRAM, [`waits for a ${what} and a connection`, flags], {
+  test(
+    `liburing files-exit-hang-poll, files-exit-hang-timeout: ${name}: a process ends before a connection`,
+    {
+      skip,
+    },
+    async () => {
+      await Promise.all(["poll", "timeout"].map(async (before) => {
+        await output(PROGRAM, [`exits before a ${before} and a connection`, flags], ALL);
+        const { signal, stdout } = await run(PROGRAM, [`waits for a ${before} and a connection`, flags], {
           ...ALL,
           onLine: (_, kill) => kill("SIGTERM"),
         });
         assert.deepEqual([signal, stdout], ["SIGTERM", "waits\n"]);
-      },
-    );
-  }
+      }));
+    },
+  );
 }
 
 test("liburing exit-no-cleanup: a process ends while its threads sleep in their rings", async () => {
