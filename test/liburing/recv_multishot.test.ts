@@ -40,13 +40,13 @@ import {
   block,
   type Completion,
   entry,
+  eventually,
   forEachKind,
   makeRing,
   missingOp,
   missingRing,
   once,
   reap,
-  sleep,
 } from "../support/rings.ts";
 import { Connection, send, setOption } from "../support/sockets.ts";
 
@@ -142,8 +142,10 @@ function sendAll(ring: Ring, pair: Connection, which: Case, found: Completion[])
   for (let i = 0; i < SENDS; i++) {
     send(pair.b.fd, words.slice(sendAt(i), sendAt(i + 1)));
     if (i === 2 && end === "a cancellation") {
-      sleep(1);
-      ring.getEvents();
+      eventually(() => {
+        ring.getEvents();
+        return found.length + ring.cqReady() >= (stream ? 1 : 3);
+      }, "what was sent has come");
       entry(ring, 0x888, (sqe) => {
         sqe.prepCancel64(RECV, 0);
         sqe.flags = IOSQE_CQE_SKIP_SUCCESS;
