@@ -84,7 +84,7 @@ const NAPI_HINTS: Hints = {
   EINVAL:
     "busy polling excludes IORING_SETUP_IOPOLL, needs a kernel with CONFIG_NET_RX_BUSY_POLL, and ids and " +
     "tracking need Linux 6.13",
-  EOPNOTSUPP: "the kernel was built without CONFIG_NET_RX_BUSY_POLL",
+  ENOTSUP: "the kernel was built without CONFIG_NET_RX_BUSY_POLL",
 };
 
 const REGION_HINTS: Hints = {

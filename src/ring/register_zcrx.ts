@@ -50,7 +50,7 @@ const HINTS: Hints = {
     "the ring needs IORING_SETUP_DEFER_TASKRUN and IORING_SETUP_CQE32 or IORING_SETUP_CQE_MIXED, memory in whole pages, " +
     `and ZCRX_REG_NODEV and ZCRX_REG_IMPORT need Linux ${IMPORT_KERNEL}`,
   ENODEV: "there is no such network interface",
-  EOPNOTSUPP:
+  ENOTSUP:
     "the network device lacks queues with header/data split and memory providers (ethtool -G IF tcp-data-split on), or " +
     "the kernel CONFIG_IO_URING_ZCRX",
   EEXIST: "the device's queue is in use",
@@ -152,7 +152,7 @@ export class RingRegisterZcrx extends RingRegisterLimits {
 }
 
 function writeArea(arg: Argument, at: number, area: ZcrxIfqOptions["area"]): void {
-  if (area instanceof Mapping) {
+  if (!("dmabufFd" in area)) {
     arg.set64(at + io_uring_zcrx_area_reg.addr, area.address);
     arg.set64(at + io_uring_zcrx_area_reg.len, area.byteLength);
     return;

@@ -51,7 +51,7 @@ forEachKind(({ name, options, skip }) => {
     `liburing ring-query: ${name}: a ring answers as the kernel alone does`,
     { skip: skip || noQuery },
     () => {
-      using ring = makeRing(1, options);
+      using ring = makeRing(2, options);
       const ask = { op: IO_URING_QUERY_OPCODES, data: new Uint8Array(io_uring_query_opcode.size) };
       const [answer] = ring.registerQuery([ask]);
       assert.deepEqual(answer, { result: 0, size: answer!.size });

@@ -46,7 +46,7 @@ forEachKind(({ name, options, skip }) => {
   test(`liburing buf-ring-nommap: ${name}: buffers in a ring that the kernel has allocated`, {
     skip: firstReason(skip, noMmap),
   }, () => {
-    using ring = makeRing(1, options);
+    using ring = makeRing(2, options);
     if (ring.fd < 0) {
       // There is no descriptor to map through.
       assert.throws(() => ring.setupBufRing(1, 5, IOU_PBUF_RING_MMAP), { code: "EBADF" });
@@ -65,7 +65,7 @@ forEachKind(({ name, options, skip }) => {
 
   test(`${name}: buffers in a ring in memory of the program's`, { skip }, () => {
     using memory = Mapping.anonymous(8192);
-    using ring = makeRing(1, options);
+    using ring = makeRing(2, options);
     const bufRing = ring.registerBufRing(memory, 4, 9);
     assert.deepEqual(readOnce(ring, bufRing, block(32), 3), [3, "Hello"]);
     ring.unregisterBufRing(9);

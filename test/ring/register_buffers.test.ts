@@ -138,8 +138,8 @@ forEachKind(({ name, options, skip }) => {
     { skip: firstReason(skip, noClone) },
     () => {
       using pages = new Pages(8);
-      using source = makeRing(1, options);
-      using ring = makeRing(1, options);
+      using source = makeRing(2, options);
+      using ring = makeRing(2, options);
       assert.throws(() => ring.cloneBuffers(source), { code: "ENXIO", message: /other ring/ });
       source.registerBuffers(pages.all);
       assert.equal(use(ring, pages, 0, 0), EFAULT);

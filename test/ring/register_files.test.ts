@@ -129,7 +129,7 @@ forEachKind(({ name, options, skip }) => {
   });
 
   test(`liburing reg-hint: ${name}: a table that is gone has no free slot`, { skip }, () => {
-    using ring = makeRing(1, options);
+    using ring = makeRing(2, options);
     ring.registerFilesSparse(16);
     ring.unregisterFiles();
     assert.equal(once(ring, (sqe) => sqe.prepSocketDirectAlloc(AF_UNIX, SOCK_DGRAM, 0, 0)).res, ENFILE);
