@@ -54,7 +54,7 @@ import type { Page } from "./page_pool.ts";
 import type { AnyReadFileOptions, BufferOf, ReadFileIntoOptions, ReadFileOptions } from "./read_file.ts";
 import { fstat, type StatOptions } from "./stat.ts";
 import type { BigIntStats, Stats } from "./stats.ts";
-import { readAll, readInto, writeChunks } from "./transfer.ts";
+import { readAll, readInto, writeChunks, writeSome } from "./transfer.ts";
 import {
   checkView,
   checkViews,
@@ -201,7 +201,7 @@ export class FileHandle implements AsyncDisposable {
       );
       [view, place] = transferOf(data, options);
     }
-    const bytesWritten = await this.use("write", (fd) => Uring.shared.write(fd, view, { offset: place }));
+    const bytesWritten = await this.use("write", (fd) => writeSome(fd, view, { offset: place }));
     return { bytesWritten, buffer: data };
   }
 

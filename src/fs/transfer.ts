@@ -5,8 +5,16 @@
  */
 import type { Buffer } from "node:buffer";
 import { bytesOf, type Flags, modeOf, type PathLike, pathOf } from "./arguments.ts";
-import { type DirectDescriptor, type FlagString, type OperationOptions, Uring, UringError } from "../mod.ts";
-import { AT_EMPTY_PATH, STATX_SIZE, STATX_TYPE } from "../ffi/abi.ts";
+import {
+  type DirectDescriptor,
+  type FlagString,
+  type OperationOptions,
+  type TransferOptions,
+  Uring,
+  UringError,
+} from "../mod.ts";
+import { AT_EMPTY_PATH, SEEK_CUR, SEEK_SET, STATX_SIZE, STATX_TYPE } from "../ffi/abi.ts";
+import { system } from "../ffi/system.ts";
 import { asBuffer } from "./encoding.ts";
 import { named, outOfRange, throwIfAborted, typeError } from "./errors.ts";
 
@@ -208,6 +216,22 @@ async function sizeOf(fd: number): Promise<number> {
   return (await Uring.shared.statx("", { dirfd: fd, flags: AT_EMPTY_PATH, mask: STATX_SIZE })).size;
 }
 
+/**
+ * Writes where a file is, or at an offset, and resolves with the number of bytes.
+ *
+ * After a write where the file is that was cut short (the disk is full), Linux 6.18 leaves the file's position as it
+ * was: whoever goes on would write the rest over the beginning.
+ */
+export async function writeSome(fd: number, bytes: Uint8Array, options: TransferOptions): Promise<number> {
+  const { files } = system();
+  const here = options.offset === -1 ? files.lseek(fd, 0, SEEK_CUR) : -1;
+  const count = await Uring.shared.write(fd, bytes, options);
+  if (here >= 0 && count < bytes.length && files.lseek(fd, 0, SEEK_CUR) === here) {
+    files.lseek(fd, here + count, SEEK_SET);
+  }
+  return count;
+}
+
 /** Writes all of `bytes`, from `position` on: −1 is where the file is. */
 export async function writeAll(
   fd: number,
@@ -218,7 +242,7 @@ export async function writeAll(
   for (let written = 0; written < bytes.length;) {
     const rest = written === 0 ? bytes : bytes.subarray(written);
     const offset = position < 0 ? -1 : position + written;
-    const count = await Uring.shared.write(fd, rest, { ...optionsFor(signal, rest.length >= LARGE), offset });
+    const count = await writeSome(fd, rest, { ...optionsFor(signal, rest.length >= LARGE), offset });
     if (count === 0) throw new UringError(EIO, "write", { hint: "nothing was written" });
     written += count;
   }

@@ -8,6 +8,8 @@ import { kernelHas } from "../ffi/kernel.ts";
 import type { Driver } from "./driver.ts";
 
 const ENFILE = 23;
+/** A table that is smaller than this is of no use. */
+const LEAST = 4;
 
 /**
  * A file in the ring's table (a "registered" or "fixed" file): what operations that were asked for `direct` and
@@ -81,7 +83,7 @@ export type Fd = number | DirectDescriptor;
 export class DirectTable {
   /** The ring's engine. */
   readonly driver: Driver;
-  readonly #size: number;
+  #size: number;
   #registered = false;
   #shared = false;
   // The slots of our half: the lowest that was ever given out, what was given back, and what the kernel has picked.
@@ -153,13 +155,27 @@ export class DirectTable {
     if (slot >= this.#lowest) this.#free.push(slot);
   }
 
-  /** Registers the table, at first use. */
+  /** Registers the table, at first use: as large as was asked for, or as `RLIMIT_NOFILE` allows. */
   register(): void {
     if (this.#registered) return;
+    for (;;) {
+      try {
+        this.#registerAll();
+        break;
+      } catch (error) {
+        if (!(error instanceof UringError) || error.code !== "EMFILE" || this.#size <= LEAST) throw error;
+        // Still an even number.
+        this.#size = 2 * Math.floor(this.#size / 4);
+        this.#lowest = this.#size;
+      }
+    }
+    this.#registered = true;
+  }
+
+  #registerAll(): void {
     const { ring } = this.driver;
     if (kernelHas("5.19")) ring.registerFilesSparse(this.#size);
     else ring.registerFiles(new Int32Array(this.#size).fill(-1));
-    this.#registered = true;
   }
 
   /** Has the kernel pick slots for {@link DirectTable.adopt} where none is reserved. */
