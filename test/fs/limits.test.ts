@@ -121,8 +121,7 @@ test("few descriptors: whole files need none of them, and open says EMFILE", { s
   assert.deepEqual([code, stderr], [0, ""]);
   const [whole, count, refused, left] = stdout.trim().split("\n");
   assert.deepEqual([whole, count, left], ["true", "300", "300"]);
-  assert.match(refused!, /true Set.*EMFILE open/);
-  assert.doesNotMatch(refused!, /,/);
+  assert.equal(refused, "true EMFILE open");
 });
 
 test("loops of links: ELOOP", async () => {
