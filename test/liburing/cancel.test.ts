@@ -31,6 +31,7 @@ import {
   forEachKind,
   iovecs,
   makeRing,
+  missingDirect,
   missingRing,
   reap,
   reapResults,
@@ -262,18 +263,6 @@ test("liburing io-cancel: closing a ring with a kernel thread ends what its work
 
 const PAGE = 4096;
 const PAGES = 32;
-
-/** Why a file cannot be used past the page cache here, or `false`. */
-function missingDirect(): string | false {
-  using dir = new TempDir();
-  writeFileSync(dir.of("file"), new Uint8Array(PAGE));
-  try {
-    Fd.open(dir.of("file"), O_RDWR | O_DIRECT).close();
-    return false;
-  } catch {
-    return "the file system lacks O_DIRECT";
-  }
-}
 
 /** Vectors of one page each, aligned as O_DIRECT needs it. */
 function vectors(): number[] {

@@ -21,6 +21,7 @@ import {
   eventually,
   iovecs,
   makeRing,
+  missingDirect,
   missingRing,
   reap,
 } from "../support/rings.ts";
@@ -113,18 +114,6 @@ test("liburing cq-overflow: sixteen NOPs on a queue for eight come back in order
 });
 
 const FILE_PAGES = 64;
-
-/** Why a file cannot be read past the page cache here, or `false`. */
-function missingDirect(): string | false {
-  using dir = new TempDir();
-  writeFileSync(dir.of("file"), new Uint8Array(PAGE));
-  try {
-    Fd.open(dir.of("file"), O_RDONLY | O_DIRECT).close();
-    return false;
-  } catch {
-    return "the file system lacks O_DIRECT";
-  }
-}
 
 /** A page of memory that begins at a multiple of a page, as O_DIRECT needs it. */
 function page(): Block {

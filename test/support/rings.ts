@@ -140,7 +140,9 @@ export function makeRing(entries: number, options: RingOptions = {}): Ring {
     try {
       return new Ring(entries, options);
     } catch (error) {
-      if ((error as { code?: string }).code !== "ENOMEM" || i === 100) throw error;
+      const { code, syscall } = error as { code?: string; syscall?: string };
+      // Huge pages that are not there do not come by waiting.
+      if (code !== "ENOMEM" || syscall === "mmap" || i === 100) throw error;
       sleep(10);
     }
   }
