@@ -66,6 +66,10 @@ export abstract class FileOperations extends XattrOperations {
 
   /**
    * Writes from `buffer` and resolves with the number of bytes written, which may be fewer than asked for.
+   *
+   * A write at the file's own position that is cut short (the disk is full) leaves the position where it was (Linux 6.18): to
+   * go on, give an `offset`.
+   *
    * liburing: `io_uring_prep_write`, Linux 5.6.
    */
   write(fd: Fd, buffer: ArrayBufferView, options?: WriteOptions): Promise<number> {
