@@ -8,6 +8,8 @@ import {
   IORING_OP_ASYNC_CANCEL,
   IORING_OP_FSYNC,
   IORING_OP_MSG_RING,
+  IORING_OP_OPENAT,
+  IORING_OP_OPENAT2,
   IORING_OP_POLL_ADD,
   IORING_OP_READ,
   IORING_OP_READ_MULTISHOT,
@@ -53,6 +55,9 @@ const OTHERS: Readonly<Record<string, Known>> = {
   zone_reset_all: [IORING_OP_URING_CMD, PREP_KERNEL["cmd_zone_reset_all"]],
   read_integrity: [IORING_OP_READ, INTEGRITY_KERNEL],
   write_integrity: [IORING_OP_WRITE, INTEGRITY_KERNEL],
+  "direct openat": [IORING_OP_OPENAT, PREP_KERNEL["openat_direct"]],
+  "direct openat2": [IORING_OP_OPENAT2, PREP_KERNEL["openat2_direct"]],
+  "direct accept": [IORING_OP_ACCEPT, PREP_KERNEL["accept_direct"]],
   "multishot poll": [IORING_OP_POLL_ADD, PREP_KERNEL["poll_multishot"]],
   "multishot timeout": [IORING_OP_TIMEOUT, "6.4"],
   "multishot accept": [IORING_OP_ACCEPT, PREP_KERNEL["multishot_accept"]],
@@ -106,8 +111,8 @@ const probes = new WeakMap<Ring, Probe | null>();
 export interface Failed {
   /** Its name. */
   readonly name: string;
-  /** What it is beyond its name, such as `multishot`, which an older kernel may lack. */
-  readonly variant?: string;
+  /** What it is beyond its name, such as `multishot` or `direct`, which an older kernel may lack. */
+  readonly variant?: string | undefined;
   /** Its path. */
   readonly path: string | undefined;
   /** Its second path. */

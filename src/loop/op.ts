@@ -50,6 +50,7 @@ export class Op {
   #sink: CompletionSink | null = null;
   #path: string | undefined = undefined;
   #dest: string | undefined = undefined;
+  #variant: string | undefined = undefined;
   #extra: Extra | null = null;
   #released: (() => void) | null = null;
 
@@ -103,6 +104,16 @@ export class Op {
     this.#dest = value;
   }
 
+  /** What it is beyond its name, for errors. */
+  get variant(): string | undefined {
+    return this.#variant;
+  }
+  /** Sets what it is beyond its name. */
+  set variant(value: string | undefined) {
+    this.plain = false;
+    this.#variant = value;
+  }
+
   /** What few operations need. */
   get extra(): Extra | null {
     return this.#extra;
@@ -133,6 +144,7 @@ export class Op {
     this.#sink = null;
     this.#path = undefined;
     this.#dest = undefined;
+    this.#variant = undefined;
     this.#extra = null;
     this.plain = true;
     released?.();

@@ -70,6 +70,7 @@ export abstract class Submitter {
   /** Has an operation fill direct descriptors, and its promise give `value`. @internal */
   protected intoDirects(op: Op, targets: readonly DirectDescriptor[], value: unknown): void {
     const { directs, driver } = this;
+    op.variant = "direct";
     op.finish = () => {
       for (const target of targets) target.state = "open";
       return value;

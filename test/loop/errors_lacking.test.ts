@@ -3,6 +3,7 @@
  * pass for older ones, down to the oldest that can say which operations it has.
  */
 import assert from "node:assert/strict";
+import { O_TMPFILE } from "../../src/ffi/arch.ts";
 import { OPCODE_KERNEL } from "../../src/ffi/versions.ts";
 import { operationError } from "../../src/loop/failure.ts";
 import { Uring, UringError } from "../../src/mod.ts";
@@ -11,6 +12,7 @@ import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { makeUring, within } from "../support/loop.ts";
+import { failure } from "../support/operations.ts";
 import { compareKernels, kernelBefore, OldKernel } from "../support/old_kernel.ts";
 import { missingOp } from "../support/rings.ts";
 
@@ -78,6 +80,8 @@ const VARIANTS: Readonly<
   "accept multishot": ["accept", "multishot", "5.19"],
   "recv multishot": ["recv", "multishot", "6.0"],
   "recvmsg multishot": ["recvmsg", "multishot", "6.0"],
+  "openat into a direct descriptor": ["openat", "direct", "5.15"],
+  "accept into a direct descriptor": ["accept", "direct", "5.15"],
   cancel: ["cancel", undefined, "5.19"],
   sendto: ["sendto", undefined, "6.1"],
   getsockopt: ["getsockopt", undefined, "6.7"],
@@ -100,6 +104,17 @@ for (const [what, [name, variant, kernel]] of Object.entries(VARIANTS)) {
     assert.equal(operationError(uring.ring, -22, about).message, `EINVAL: invalid argument, ${name}`);
   });
 }
+
+test("a direct descriptor that the kernel refuses is told apart from a file that it refuses", async () => {
+  using _old = new OldKernel("5.14");
+  await using uring = new Uring();
+  // The real kernel finds something wrong with these flags, as an old one would with the descriptor.
+  const flags = O_TMPFILE;
+  const direct = await failure(uring.openat("/tmp", { flags, direct: true }));
+  assert.match(direct.message, /EINVAL.*\(this kernel lacks direct openat; it needs Linux 5\.15\)$/);
+  const plain = await failure(uring.openat("/tmp", { flags }));
+  assert.match(plain.message, /EINVAL: invalid argument, openat '\/tmp'$/);
+});
 
 test("other errors do not speak of kernels", async () => {
   await using uring = makeUring();
