@@ -6,6 +6,7 @@
 import { UringError } from "../ffi/errors.ts";
 import { kernelHas } from "../ffi/kernel.ts";
 import type { Driver } from "./driver.ts";
+import type { Op } from "./op.ts";
 
 const ENFILE = 23;
 /** A table that is smaller than this is of no use. */
@@ -23,6 +24,9 @@ export class DirectDescriptor implements Disposable, AsyncDisposable {
   readonly table: DirectTable;
   /** @internal */
   state: "reserved" | "open" | "closing" | "closed" = "reserved";
+  // How many operations the kernel may look its slot up for later than it was told to, and whether the slot waits for them.
+  #late = 0;
+  #slotWaits = false;
   #waiting: (() => void)[] = [];
 
   /** @internal */
@@ -50,10 +54,25 @@ export class DirectDescriptor implements Disposable, AsyncDisposable {
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
-  /** It is closed now. @internal */
-  finish(): void {
+  /**
+   * Keeps its slot from being used again while an operation lasts: the kernel looks the slot up when it gets to the
+   * operation, which is later than it closes the file where that waits for its turn. @internal
+   */
+  hold(op: Op): void {
+    this.#late++;
+    const before = op.released;
+    op.released = () => {
+      before?.();
+      if (--this.#late === 0 && this.#slotWaits) this.table.giveBack(this);
+    };
+  }
+
+  /** It is closed now. Whether its slot can be used again. @internal */
+  finish(): boolean {
     this.state = "closed";
     for (const resolve of this.#waiting.splice(0)) resolve();
+    this.#slotWaits = this.#late > 0;
+    return !this.#slotWaits;
   }
 }
 
@@ -148,11 +167,15 @@ export class DirectTable {
   release(descriptor: DirectDescriptor): void {
     // A chain may close what is being closed already because it was aborted: the slot is given back once.
     if (descriptor.state === "closed") return;
-    descriptor.finish();
-    const { slot } = descriptor;
-    this.#picked.delete(slot);
-    // One below the lowest comes up by itself.
-    if (slot >= this.#lowest) this.#free.push(slot);
+    const unused = descriptor.finish();
+    this.#picked.delete(descriptor.slot);
+    if (unused) this.giveBack(descriptor);
+  }
+
+  /** Has a slot used again that no operation will be looked up by. @internal */
+  giveBack({ slot }: DirectDescriptor): void {
+    // One below the lowest comes up by itself, one that the kernel has picked when that is closed.
+    if (slot >= this.#lowest && !this.#picked.has(slot)) this.#free.push(slot);
   }
 
   /** Registers the table, at first use: as large as was asked for, or as `RLIMIT_NOFILE` allows. */

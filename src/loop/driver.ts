@@ -203,6 +203,7 @@ export class Driver implements Sleeper {
     this.inFlight++;
     executing = op;
     const promise = new Promise<T>(executor as never);
+    op.direct?.hold(op);
     sqes.push(op.sqe!);
     if (options !== undefined) {
       this.#applyFlags(op, options);
@@ -264,6 +265,7 @@ export class Driver implements Sleeper {
   }
 
   #applyFlags(op: Op, options: OperationOptions): void {
+    if (options.drain === true || options.async === true) op.direct?.hold(op);
     if (options.drain === true) {
       op.sqe!.flags |= IOSQE_IO_DRAIN;
       this.#canceller.usesDrain = true;

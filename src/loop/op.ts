@@ -5,6 +5,7 @@
  */
 import type { Cqe } from "../ring/cqe.ts";
 import type { Sqe } from "../ring/sqe.ts";
+import type { DirectDescriptor } from "./direct.ts";
 
 /** What takes the completions of an operation that has more than one. */
 export interface CompletionSink {
@@ -42,6 +43,8 @@ export class Op {
   resolve: Resolve | null = null;
   /** The caller's memory that the kernel works on. */
   view: ArrayBufferView | null = null;
+  /** The direct descriptor that it works on. */
+  direct: DirectDescriptor | null = null;
   /** Whether nothing below is set: then the result is the value, and there is little to let go of. */
   plain = true;
 
@@ -220,6 +223,7 @@ export class OpTable {
     op.generation = (op.generation + 1) & GENERATIONS;
     op.resolve = null;
     op.view = null;
+    op.direct = null;
     op.pending = 0;
     if (!op.plain) op.clear();
     this.#free[this.#freeCount++] = op.slot;

@@ -51,7 +51,9 @@ export abstract class Submitter {
 
   /** Marks an entry as using a direct descriptor. @internal */
   protected markFd(op: Op, fd: Fd): void {
-    if (typeof fd !== "number") op.sqe!.flags |= IOSQE_FIXED_FILE;
+    if (typeof fd === "number") return;
+    op.sqe!.flags |= IOSQE_FIXED_FILE;
+    op.direct = fd;
   }
 
   /** Has a descriptor closed that arrives after its promise was aborted. @internal */

@@ -149,3 +149,42 @@ test("what is no descriptor is refused", { skip }, async () => {
   // The only slot came back each time.
   await uring.close(await uring.registerFile(pipe.reader.fd));
 });
+
+test("what a worker thread or a chain gets to late never works on another file", { skip }, async () => {
+  await using uring = makeUring({ directDescriptors: 4 });
+  using dir = new TempDir();
+  writeFileSync(dir.of("mine"), "mine");
+  writeFileSync(dir.of("other"), "other");
+  using mine = openFile(dir.of("mine"), O_RDONLY);
+  using other = openFile(dir.of("other"), O_RDONLY);
+  for (let i = 0; i < 200; i++) {
+    const file = await uring.registerFile(mine.fd);
+    const buffer = new Uint8Array(4);
+    const reading = uring.read(file, buffer, { async: true, offset: 0 }).catch((error) => error.code);
+    const closing = file[Symbol.asyncDispose]();
+    // In the same turn, and as soon as the slot is free.
+    const next = await closing.then(() => uring.registerFile(other.fd));
+    const outcome = await within(reading, "the read");
+    if (outcome !== "EBADF") assert.deepEqual([outcome, text(buffer)], [4, "mine"]);
+    await uring.close(next);
+  }
+  // A step of a chain whose turn comes when its file is closed already, and the slot would be free for another.
+  using pipe = new WaitingPipe();
+  const file = await uring.registerFile(mine.fd);
+  const buffer = new Uint8Array(5);
+  const chain = uring.linkSettled((
+    l,
+  ) => [l.read(pipe.reader.fd, new Uint8Array(1)), l.read(file, buffer, { offset: 0 })]);
+  await uring.nop();
+  await file[Symbol.asyncDispose]();
+  await using one = await uring.registerFile(other.fd);
+  assert.notEqual(one.slot, file.slot);
+  assert.throws(() => uring.registerFile(other.fd), { code: "ENFILE" });
+  pipe.write("x");
+  const [, read] = await within(chain, "the chain");
+  assert.equal((read as PromiseRejectedResult).reason.code, "EBADF");
+  assert.equal(buffer[0], 0);
+  // Now it can be used.
+  await using two = await uring.registerFile(other.fd);
+  assert.equal(two.slot, file.slot);
+});
