@@ -28,6 +28,8 @@ export interface LinkOptions {
  * It is of no use once the callback has returned.
  */
 export class Chain extends Operations {
+  /** @internal */
+  protected override readonly chained: boolean = true;
   readonly #options: LinkOptions;
   readonly #ops: Op[] = [];
   readonly #sqes: Sqe[] = [];

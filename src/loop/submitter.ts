@@ -19,6 +19,9 @@ export abstract class Submitter {
   /** @internal */
   protected readonly directs: DirectTable;
 
+  /** Whether operations are steps of a chain. @internal */
+  protected readonly chained: boolean = false;
+
   /** @internal */
   protected constructor(driver: Driver, directs: DirectTable) {
     this.driver = driver;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { UringError } from "../ffi/errors.ts";
 import { addressOf } from "../ffi/pin.ts";
 import type { Fd } from "./direct.ts";
 import type { Op } from "./op.ts";
@@ -12,7 +13,7 @@ import { checkPath, type Path } from "./paths.ts";
 
 /** Options of {@link XattrOperations.getxattr} and {@link XattrOperations.fgetxattr}. */
 export interface GetxattrOptions extends OperationOptions {
-  /** How many bytes the value may have at most; `ERANGE` if it has more. Default: 65536, the most that there can be. */
+  /** How many bytes the value may have at most; `ERANGE` if it has more. Default: any number (the kernel has up to 65536). */
   size?: number;
 }
 
@@ -30,6 +31,10 @@ interface IntoOptions extends OperationOptions {
 
 /** `XATTR_SIZE_MAX` of the kernel's `limits.h`. */
 const MOST_BYTES = 65536;
+/** What is set aside at first for a value of unknown length: nearly all are shorter, and clearing the most takes longer. */
+const LIKELY_BYTES = 1024;
+
+const ERANGE = -34;
 
 const encoder = new TextEncoder();
 
@@ -53,12 +58,12 @@ export abstract class XattrOperations extends PathOperations {
     this.check(options);
     checkPath(path);
     checkPath(name, "The name of an attribute");
-    const memory = valueMemory(options);
+    const memory = this.#valueMemory(options);
     const address = addressOf(memory);
     const { op, sqe, address: pathAddress } = this.beginPath("getxattr", path);
     const nameAddress = this.#name(op, name);
     sqe.prepGetxattr(nameAddress, address, pathAddress, memory.byteLength);
-    return this.#value(op, memory, options);
+    return this.#value(op, memory, options, (larger) => this.getxattr(path, name, larger));
   }
 
   /** {@link XattrOperations.getxattr} of an open file. */
@@ -73,22 +78,45 @@ export abstract class XattrOperations extends PathOperations {
     this.check(options);
     checkPath(name, "The name of an attribute");
     const number = this.number(fd);
-    const memory = valueMemory(options);
+    const memory = this.#valueMemory(options);
     const address = addressOf(memory);
     const op = this.begin("fgetxattr");
     const nameAddress = this.#name(op, name);
     op.sqe!.prepFgetxattr(number, nameAddress, address, memory.byteLength);
     this.markFd(op, fd);
-    return this.#value(op, memory, options);
+    return this.#value(op, memory, options, (larger) => this.fgetxattr(fd, name, larger));
   }
 
-  /** The promise of a value, in the caller's memory or in ours. */
-  #value<T>(op: Op, memory: ArrayBufferView, options: OperationOptions | undefined): Promise<T> {
-    op.view = memory;
-    if (!(options !== undefined && "buffer" in options)) {
-      op.finish = (length) => new Uint8Array((memory as Uint8Array).subarray(0, length));
+  /** Where the value is to go. */
+  #valueMemory(options: GetxattrOptions | IntoOptions | undefined): ArrayBufferView {
+    if (options !== undefined && "buffer" in options) {
+      checkView(options.buffer);
+      return options.buffer;
     }
-    return this.promise(op, options);
+    // A step of a chain has no second try.
+    const size = options?.size ?? (this.chained ? MOST_BYTES : LIKELY_BYTES);
+    if (!Number.isInteger(size) || size < 1 || size > MOST_BYTES) {
+      throw new RangeError(`size must be an integer from 1 to ${MOST_BYTES}, not ${size}`);
+    }
+    return new Uint8Array(new ArrayBuffer(size));
+  }
+
+  /** The promise of a value, in the caller's memory or in ours; `again` asks for one that did not fit. */
+  #value(
+    op: Op,
+    memory: ArrayBufferView,
+    options: GetxattrOptions | IntoOptions | undefined,
+    again: (options: GetxattrOptions) => Promise<Uint8Array<ArrayBuffer>>,
+  ): Promise<number | Uint8Array<ArrayBuffer>> {
+    op.view = memory;
+    if (options !== undefined && "buffer" in options) return this.promise(op, options);
+    op.finish = (length) => new Uint8Array((memory as Uint8Array).subarray(0, length));
+    const value: Promise<Uint8Array<ArrayBuffer>> = this.promise(op, options);
+    if (this.chained || options?.size !== undefined) return value;
+    return value.catch((error: unknown) => {
+      if (!(error instanceof UringError) || error.errno !== ERANGE) throw error;
+      return again({ ...options, size: MOST_BYTES });
+    });
   }
 
   /**
@@ -135,19 +163,6 @@ export abstract class XattrOperations extends PathOperations {
     op.pins = [op.pins, piece.owner];
     return piece.address;
   }
-}
-
-/** Where the value is to go. */
-function valueMemory(options: GetxattrOptions | IntoOptions | undefined): ArrayBufferView {
-  if (options !== undefined && "buffer" in options) {
-    checkView(options.buffer);
-    return options.buffer;
-  }
-  const size = options?.size ?? MOST_BYTES;
-  if (!Number.isInteger(size) || size < 1 || size > MOST_BYTES) {
-    throw new RangeError(`size must be an integer from 1 to ${MOST_BYTES}, not ${size}`);
-  }
-  return new Uint8Array(new ArrayBuffer(size));
 }
 
 function viewOf(value: string | ArrayBufferView): ArrayBufferView {

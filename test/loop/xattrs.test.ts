@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { XATTR_CREATE, XATTR_REPLACE } from "../../src/ffi/abi.ts";
+import { content } from "../support/content.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
@@ -44,6 +45,29 @@ test("into memory of the caller's, or for the length alone", { skip }, async () 
   assert.equal(await uring.fgetxattr(fd, "user.x", { buffer: new Uint8Array(0) }), 7);
   await rejectsWith(uring.getxattr(path, "user.x", { buffer: new Uint8Array(6) }), "ERANGE", "getxattr");
   await rejectsWith(uring.fgetxattr(fd, "user.x", { size: 6 }), "ERANGE", "fgetxattr");
+  await uring.close(fd);
+});
+
+test("values of any length come whole, also in a chain", { skip }, async () => {
+  await using uring = makeUring();
+  using dir = new TempDir();
+  const path = dir.of("file");
+  const fd = await uring.openat(path, { flags: "w" });
+  for (const length of [1023, 1024, 1025, 3000]) {
+    const value = content(length);
+    await uring.fsetxattr(fd, "user.x", value);
+    assert.deepEqual(await uring.getxattr(path, "user.x"), value);
+    assert.deepEqual(await uring.fgetxattr(fd, "user.x", { timeout: 60_000 }), value);
+    const [chained] = await uring.link((l) => [l.getxattr(path, "user.x"), l.nop()]);
+    assert.deepEqual(chained, value);
+  }
+  // A size that was named is the size.
+  await rejectsWith(uring.getxattr(path, "user.x", { size: 1024 }), "ERANGE", "getxattr");
+  // The ring may be closed between the two tries.
+  const closing = makeUring();
+  const late = Promise.allSettled([closing.getxattr(path, "user.x")]);
+  await closing.disposeAsync();
+  await late;
   await uring.close(fd);
 });
 
