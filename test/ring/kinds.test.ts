@@ -3,18 +3,22 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import {
+  cqeShiftFromFlags,
+  IORING_SETUP_CQE32,
   IORING_SETUP_DEFER_TASKRUN,
   IORING_SETUP_IOPOLL,
   IORING_SETUP_NO_MMAP,
   IORING_SETUP_R_DISABLED,
   IORING_SETUP_REGISTERED_FD_ONLY,
   IORING_SETUP_SINGLE_ISSUER,
+  IORING_SETUP_SQE128,
   IORING_SETUP_SQPOLL,
   IORING_SETUP_SUBMIT_ALL,
   IORING_SETUP_TASKRUN_FLAG,
   O_RDONLY,
   POLLIN,
   type Ring,
+  sqeShiftFromFlags,
 } from "../../src/ring/mod.ts";
 import { Fd, openRings, Pipe, TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
@@ -24,6 +28,7 @@ import {
   block,
   entry,
   eventually,
+  forEachKind,
   KINDS,
   makeRing,
   MISSING_KINDS,
@@ -241,4 +246,19 @@ test("IOPOLL: reading what cannot be polled fails cleanly", () => {
   assert.equal(cqe.res, EOPNOTSUPP);
   ring.cqeSeen(cqe);
   assert.equal(ring.peekCqe(), null);
+});
+
+forEachKind(({ name, options, skip }) => {
+  test(`${name}: entries are as long as the shifts of liburing say`, { skip }, () => {
+    using ring = makeRing(4, options);
+    const { flags } = ring;
+    const large = (flags & IORING_SETUP_SQE128) !== 0;
+    assert.equal(sqeShiftFromFlags(flags), large ? 1 : 0);
+    assert.deepEqual([ring.sqeShift(), ring.cqeShift()], [
+      sqeShiftFromFlags(flags),
+      cqeShiftFromFlags(flags),
+    ]);
+    assert.equal(ring.getSqe()!.bytes.length, 64 << sqeShiftFromFlags(flags));
+    assert.equal(cqeShiftFromFlags(flags), (flags & IORING_SETUP_CQE32) !== 0 ? 1 : 0);
+  });
 });
