@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE_MIXED } from "../ffi/abi.ts";
+import {
+  IORING_CQE_F_32,
+  IORING_OP_NOP128,
+  IORING_OP_URING_CMD128,
+  IORING_SETUP_NO_SQARRAY,
+  IORING_SETUP_SQE_MIXED,
+} from "../ffi/abi.ts";
 import { io_cqring_offsets, io_sqring_offsets, io_uring_params } from "../ffi/structs.ts";
 import { Cqe } from "./cqe.ts";
 import type { RingParts } from "./setup.ts";
@@ -90,6 +96,28 @@ function completionsOf(count: number, words: Int32Array, at: number, slot: numbe
   const cqes: Cqe[] = [];
   for (let i = 0; i < count; i++) cqes.push(new Cqe(words, at + i * slot));
   return cqes;
+}
+
+/** Whether an entry of two slots from `head` to `tail` would wrap around in a queue of another size. */
+export function splitsSubmission(layout: RingLayout, entries: number, head: number, tail: number): boolean {
+  const { sqEntries, sqeSlot, sqeWords } = layout;
+  for (let i = head; i !== tail; i = (i + 1) | 0) {
+    const opcode = sqeWords[(i & (sqEntries - 1)) * sqeSlot]! & 0xff;
+    if (opcode !== IORING_OP_NOP128 && opcode !== IORING_OP_URING_CMD128) continue;
+    if ((i & (entries - 1)) === entries - 1) return true;
+    i = (i + 1) | 0;
+  }
+  return false;
+}
+
+/** The same for completions. */
+export function splitsCompletion(layout: RingLayout, entries: number, head: number, tail: number): boolean {
+  for (let i = head; i !== tail; i = (i + 1) | 0) {
+    if ((layout.cqes[i & (layout.cqEntries - 1)]!.flags & IORING_CQE_F_32) === 0) continue;
+    if ((i & (entries - 1)) === entries - 1) return true;
+    i = (i + 1) | 0;
+  }
+  return false;
 }
 
 /**

@@ -29,7 +29,14 @@ import { type System, system } from "../ffi/system.ts";
 import { ENTER_FLAGS } from "../ffi/versions.ts";
 import { Cqe, cqeNr } from "./cqe.ts";
 import { lackingFlags } from "./lacking.ts";
-import { copyCompletions, copySubmissions, layOut, type RingLayout } from "./layout.ts";
+import {
+  copyCompletions,
+  copySubmissions,
+  layOut,
+  type RingLayout,
+  splitsCompletion,
+  splitsSubmission,
+} from "./layout.ts";
 import type { RingParts } from "./setup.ts";
 import type { Sqe } from "./sqe.ts";
 
@@ -143,6 +150,16 @@ export class RingQueues {
   /** Shows the kernel every entry handed out so far, so that a resize takes them along. @internal */
   protected publish(): void {
     Atomics.store(this.#sqWords, this.#sqTailAt, this.#sqTail);
+  }
+
+  /** Whether something in the queues that takes two slots would wrap around in queues of this size. @internal */
+  protected wouldSplit(sqEntries: number, cqEntries: number): boolean {
+    const { layout } = this;
+    if ((this.flags & IORING_SETUP_SQE_MIXED) !== 0) {
+      if (splitsSubmission(layout, sqEntries, this.#sqHead, this.#sqTail)) return true;
+    }
+    const tail = Atomics.load(this.#cqWords, this.#cqTailAt);
+    return this.#mixed && splitsCompletion(layout, cqEntries, this.#cqHead, tail);
   }
 
   /** Moves the queues into the memory that a resize has made, with all that is in them. @internal */

@@ -47,8 +47,8 @@ function checkBufRing(entries: number, bgid: number, flags: number, known: numbe
   if ((flags & ~known) !== 0) throw new RangeError(`Unknown buffer ring flags: ${flags}`);
 }
 
-function hintsFor(flags: number): Hints {
-  let lacking = "";
+function hintsFor(flags: number, minLeft: number): Hints {
+  let lacking = minLeft === 0 ? "" : "minLeft needs IOU_PBUF_RING_INC, and a kernel that knows min_left";
   if ((flags & IOU_PBUF_RING_MMAP) !== 0 && !kernelHas("6.4")) lacking = "IOU_PBUF_RING_MMAP needs Linux 6.4";
   if ((flags & IOU_PBUF_RING_INC) !== 0 && !kernelHas("6.12")) lacking = "IOU_PBUF_RING_INC needs Linux 6.12";
   return { EEXIST: "the group has buffers already", ...(lacking === "" ? {} : { EINVAL: lacking }) };
@@ -141,7 +141,7 @@ export class RingRegisterBufRing extends RingRegisterBuffers {
     arg.view.setUint16(io_uring_buf_reg.bgid, bgid, true);
     arg.view.setUint16(io_uring_buf_reg.flags, flags, true);
     arg.set32(io_uring_buf_reg.min_left, minLeft);
-    this.register(IORING_REGISTER_PBUF_RING, arg.bytes, 1, hintsFor(flags));
+    this.register(IORING_REGISTER_PBUF_RING, arg.bytes, 1, hintsFor(flags, minLeft));
   }
 
   /** Takes a ring of provided buffers back, whose memory stays: `io_uring_unregister_buf_ring`, Linux 5.19. */

@@ -32,7 +32,10 @@ const HINTS: Hints = {
 
 /** The register calls for files. */
 export class RingRegisterFiles extends RingRegisterBase {
-  /** Registers descriptors (−1 leaves a slot empty), to be named by index with `IOSQE_FIXED_FILE`: Linux 5.1. */
+  /**
+   * Registers descriptors (−1 leaves a slot empty), to be named by index with `IOSQE_FIXED_FILE`:
+   * `io_uring_register_files`, Linux 5.1.
+   */
   registerFiles(fds: ArrayLike<number>): void {
     this.register(IORING_REGISTER_FILES, Int32Array.from(fds), fds.length, HINTS);
   }

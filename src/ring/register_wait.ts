@@ -18,6 +18,7 @@ import {
   IORING_UNREGISTER_EVENTFD,
   IORING_UNREGISTER_NAPI,
 } from "../ffi/abi.ts";
+import { UringError } from "../ffi/errors.ts";
 import { Mapping } from "../ffi/memory.ts";
 import {
   io_uring_clock_register,
@@ -78,6 +79,7 @@ export interface RegionOptions {
   flags?: number;
 }
 
+const EBADF = 9;
 const PAGE = 4096;
 
 const NAPI_HINTS: Hints = {
@@ -123,6 +125,13 @@ export class RingRegisterWait extends RingRegisterBufRing {
    */
   registerRegion(region: RegionOptions): Mapping {
     const { memory, flags = 0 } = region;
+    this.assertOpen();
+    if (memory === undefined && this.ringFd < 0) {
+      throw new UringError(EBADF, "io_uring_register", {
+        hint:
+          "IORING_REGISTER_MEM_REGION: the memory is mapped through the ring's descriptor, which it has not",
+      });
+    }
     const at = io_uring_mem_region_reg.size;
     const arg = new Argument(at + io_uring_region_desc.size);
     arg.setPointer(io_uring_mem_region_reg.region_uptr, at);

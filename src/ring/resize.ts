@@ -36,6 +36,10 @@ export const RESIZE_HINTS: Hints = {
   EOVERFLOW: "what is in the queues does not fit",
 };
 
+/** Said of mixed rings; the kernel would split such an entry. */
+export const SPLIT =
+  "IORING_REGISTER_RESIZE_RINGS: an entry or completion of two slots would wrap around; submit or take it first";
+
 function roundUp(entries: number, most: number): number {
   return 2 ** Math.ceil(Math.log2(Math.min(entries, most)));
 }
@@ -119,11 +123,16 @@ function arrayOffset(flags: number, params: DataView): number {
   return Math.ceil(factor * (header + completions) / CACHE_LINE) * CACHE_LINE;
 }
 
-/** The most address space that a ring of this size can take. */
-function mostBytes(flags: number, params: DataView): number {
+/** The sizes that the kernel will make of those that were asked for. */
+export function roundedSizes(params: DataView): [sqEntries: number, cqEntries: number] {
   const sqEntries = roundUp(params.getUint32(io_uring_params.sq_entries, true), MAX_ENTRIES);
   const asked = params.getUint32(io_uring_params.cq_entries, true);
-  const cqEntries = asked === 0 ? 2 * sqEntries : roundUp(asked, 2 * MAX_ENTRIES);
+  return [sqEntries, asked === 0 ? 2 * sqEntries : roundUp(asked, 2 * MAX_ENTRIES)];
+}
+
+/** The most address space that a ring of this size can take. */
+function mostBytes(flags: number, params: DataView): number {
+  const [sqEntries, cqEntries] = roundedSizes(params);
   // One page is more than the indices and their padding take, another two make up for rounding.
   return 3 * PAGE + cqEntries * cqeSize(flags) + 4 * sqEntries + sqEntries * sqeSize(flags);
 }

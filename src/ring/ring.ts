@@ -8,13 +8,16 @@ import {
   IORING_REGISTER_USE_REGISTERED_RING,
   IORING_UNREGISTER_RING_FDS,
 } from "../ffi/abi.ts";
+import { UringError } from "../ffi/errors.ts";
 import { system } from "../ffi/system.ts";
 import type { Probe } from "./probe.ts";
 import { RingRegister } from "./register.ts";
 import { Argument } from "./register_base.ts";
-import { resize, RESIZE_HINTS, type ResizeOptions, resizeParams } from "./resize.ts";
+import { resize, RESIZE_HINTS, type ResizeOptions, resizeParams, roundedSizes, SPLIT } from "./resize.ts";
 import { type RingOptions, type RingParts, setupRing, unmapAll } from "./setup.ts";
 import { io_uring_rsrc_update } from "../ffi/structs.ts";
+
+const EOVERFLOW = 75;
 
 /** What keeps a ring open: its descriptor and its index among the registered rings, −1 for none. */
 interface Handles {
@@ -110,13 +113,16 @@ export class Ring extends RingRegister implements Disposable {
    *
    * @param entries How many submissions fit; rounded up to a power of two, at most 32768.
    * @param options The size of the completion queue.
-   * @throws RangeError for sizes that cannot be; `UringError`: `EOVERFLOW` when what is in the queues does not fit,
+   * @throws RangeError for sizes that cannot be; `UringError`: `EOVERFLOW` when what is in the queues does not fit (nor may what takes two slots of a mixed ring be split),
    * `ENOMEM` when the memory is lacking, `EINVAL` for a ring that cannot be resized. The ring is then as it was.
    */
   resizeRings(entries: number, options: ResizeOptions = {}): void {
     this.assertOpen();
     const before = this.#parts;
     const params = resizeParams(before, entries, options);
+    if (this.wouldSplit(...roundedSizes(new DataView(params.buffer)))) {
+      throw new UringError(EOVERFLOW, "io_uring_register", { hint: SPLIT });
+    }
     this.publish();
     let resized = false;
     try {

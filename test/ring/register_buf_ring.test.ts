@@ -8,6 +8,7 @@ import {
   bufRingInit,
   bufRingMask,
   IORING_CQE_BUFFER_SHIFT,
+  IORING_CQE_F_BUF_MORE,
   IORING_CQE_F_BUFFER,
   IOSQE_BUFFER_SELECT,
   IOU_PBUF_RING_INC,
@@ -134,6 +135,36 @@ test("an incremental ring in the kernel's memory", { skip: noIncremental }, () =
   using ring = makeRing(1);
   const bufRing = ring.setupBufRing(2, 3, IOU_PBUF_RING_MMAP | IOU_PBUF_RING_INC);
   assert.deepEqual(readOnce(ring, bufRing, block(64), 1), [1, "Hello"]);
+});
+
+test("a buffer with fewer bytes left than asked for is done with", { skip: noIncremental }, () => {
+  using pipe = new Pipe();
+  using memory = Mapping.anonymous(4096);
+  using ring = makeRing(2);
+  assert.throws(() => ring.registerBufRing(memory, 4, 1, { minLeft: 16 }), {
+    code: "EINVAL",
+    message: /minLeft needs/,
+  });
+  let bufRing: BufRing;
+  try {
+    bufRing = ring.registerBufRing(memory, 4, 1, { flags: IOU_PBUF_RING_INC, minLeft: 16 });
+  } catch (error) {
+    assert.match(String(error), /EINVAL.*kernel that knows min_left/);
+    return;
+  }
+  const buffer = block(40);
+  bufRingAdd(bufRing, buffer.address, 40, 0, 3, 0);
+  bufRingAdvance(bufRing, 1);
+  const more = [10, 20].map((length) => {
+    pipe.write("x".repeat(length));
+    const sqe = entry(ring, 1, (sqe) => sqe.prepRead(pipe.reader.fd, 0, 0, -1));
+    sqe.flags = IOSQE_BUFFER_SELECT;
+    sqe.bufGroup = 1;
+    const [completion] = reap(ring, 1);
+    assert.equal(completion!.res, length);
+    return completion!.flags & IORING_CQE_F_BUF_MORE;
+  });
+  assert.deepEqual(more, [IORING_CQE_F_BUF_MORE, 0]);
 });
 
 test(

@@ -231,6 +231,15 @@ for (const pages of [1, 2, 8, 64]) {
   }
 }
 
+test("a ring without a descriptor cannot map what the kernel allocates", { skip: noRegion }, () => {
+  using ring = makeRing(1);
+  ring.registerRingFd();
+  ring.closeRingFd();
+  assert.throws(() => ring.registerRegion({ size: PAGE }), { code: "EBADF", message: /mapped through/ });
+  using memory = Mapping.anonymous(PAGE);
+  assert.equal(ring.registerRegion({ memory }), memory);
+});
+
 test("the region that a ring has made goes with it", { skip: noRegion }, () => {
   const ring = makeRing(1, disabled({}));
   const waits = ring.registerWaitReg(1);

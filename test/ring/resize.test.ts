@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import {
   type Cqe,
+  IORING_NOP_CQE32,
   IORING_SETUP_CLAMP,
   IORING_SETUP_CQE32,
   IORING_SETUP_CQE_MIXED,
@@ -11,6 +12,7 @@ import {
   IORING_SETUP_NO_SQARRAY,
   IORING_SETUP_SINGLE_ISSUER,
   IORING_SETUP_SQE128,
+  IORING_SETUP_SQE_MIXED,
   IOSQE_ASYNC,
   type Ring,
 } from "../../src/ring/mod.ts";
@@ -215,6 +217,67 @@ test("a ring in memory of the program's own keeps its size", {
 }, () => {
   using ring = makeRing(4, { flags: DEFER | IORING_SETUP_NO_MMAP });
   assert.throws(() => ring.resizeRings(8), { code: "EINVAL", message: /IORING_SETUP_NO_MMAP/ });
+});
+
+const MIXED = { flags: DEFER | IORING_SETUP_CQE_MIXED };
+
+test(
+  "a completion of two slots is moved, and not split",
+  { skip: firstReason(noResize, missingRing(MIXED)) },
+  () => {
+    using ring = makeRing(4, MIXED);
+    const big = (userData: number): void => {
+      entry(ring, userData, (sqe) => {
+        sqe.prepNop();
+        sqe.opFlags = IORING_NOP_CQE32;
+      });
+      ring.submit();
+    };
+    big(1);
+    ring.resizeRings(8);
+    assert.deepEqual(take(ring), [1]);
+    queueNops(ring, 2, 1);
+    ring.submit();
+    assert.deepEqual(take(ring), [2]);
+    // In the slots 3 and 4, of which a queue of four has the first alone.
+    big(3);
+    assert.throws(() => ring.resizeRings(2, { cqEntries: 4 }), { code: "EOVERFLOW", message: /two slots/ });
+    assert.deepEqual(take(ring), [3]);
+    ring.resizeRings(2, { cqEntries: 4 });
+    assert.equal(ring.cqEntries, 4);
+    big(4);
+    assert.deepEqual(take(ring), [4]);
+  },
+);
+
+const WIDE = { flags: DEFER | IORING_SETUP_SQE_MIXED | IORING_SETUP_CQE_MIXED | IORING_SETUP_NO_SQARRAY };
+
+test("liburing large-resize: mixed entries are moved, and not split", {
+  skip: firstReason(noResize, missingRing(WIDE)),
+}, () => {
+  using ring = makeRing(8, WIDE);
+  const wide = (userData: number): void => {
+    const sqe = ring.getSqe128()!;
+    sqe.prepNop128();
+    sqe.userData = userData;
+  };
+  queueNops(ring, 1, 1);
+  wide(2);
+  queueNops(ring, 3, 1);
+  ring.resizeRings(16);
+  assert.equal(ring.sqReady(), 4);
+  ring.submit();
+  assert.deepEqual(take(ring), [1, 2, 3]);
+  // The next wide one has the slots 5 and 6, then 7 and 8.
+  queueNops(ring, 4, 3);
+  wide(7);
+  assert.throws(() => ring.resizeRings(8), { code: "EOVERFLOW", message: /two slots/ });
+  ring.submit();
+  assert.deepEqual(take(ring), [4, 5, 6, 7]);
+  ring.resizeRings(8);
+  wide(8);
+  ring.submit();
+  assert.deepEqual(take(ring), [8]);
 });
 
 /** Has `mmap` fail after so many calls, for as long as `body` runs. */
