@@ -195,6 +195,7 @@ export class BufferTable {
     }
     this.#free.push(slot);
   }
+
   /** Registers the empty table, at first use. */
   #register(): void {
     if (this.#registered) return;

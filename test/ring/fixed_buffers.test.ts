@@ -3,10 +3,13 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import {
   AF_UNIX,
+  IORING_CQE_F_MORE,
+  IORING_CQE_F_NOTIF,
   IORING_OP_READV_FIXED,
   IOSQE_IO_LINK,
   MAP_NORESERVE,
   Mapping,
+  MSG_WAITALL,
   O_CREAT,
   O_DIRECT,
   O_RDONLY,
@@ -15,12 +18,13 @@ import {
   SOCK_STREAM,
 } from "../../src/ring/mod.ts";
 import { kernelHas } from "../../src/ffi/kernel.ts";
-import { iovec } from "../../src/ffi/structs.ts";
+import { iovec, msghdr } from "../../src/ffi/structs.ts";
 import { adapter, system } from "../../src/ffi/system.ts";
 import { assertContent, content } from "../support/content.ts";
 import { Fd, TempDir } from "../support/descriptors.ts";
 import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
+import { libc } from "../support/libc.ts";
 import {
   block,
   entry,
@@ -32,6 +36,7 @@ import {
   reap,
   reapResults,
 } from "../support/rings.ts";
+import { Connection } from "../support/sockets.ts";
 
 checkLeaks();
 
@@ -303,6 +308,37 @@ forEachKind(({ name, options, skip }) => {
     assertContent(pages.bytes.subarray(3 * PAGE), 3, PAGE - 100);
     assertContent(pages.bytes.subarray(8 * PAGE - 350), 197, PAGE - 97);
     assertContent(pages.bytes.subarray(8 * PAGE - 350 + 197), 3, 1);
+  });
+
+  test(`liburing vec-regbuf: ${name}: a message of parts, without a copy`, {
+    skip: firstReason(skip, noVectors),
+  }, () => {
+    using pair = Connection.tcp();
+    using pages = new Pages(SIZE / PAGE);
+    using ring = ringWith(pages, options);
+    pages.bytes.set(content(SIZE));
+    /** Sends parts; the result, once the kernel is done with them. */
+    const send = (parts: readonly (readonly [number, number])[]): number => {
+      const message = block(msghdr.size);
+      message.view.setBigUint64(msghdr.msg_iov, BigInt(vectors(parts)), true);
+      message.view.setBigUint64(msghdr.msg_iovlen, BigInt(parts.length), true);
+      entry(ring, 1, (sqe) => sqe.prepSendmsgZcFixed(pair.a.fd, message.address, 0, 8));
+      const { res, flags } = reap(ring, 1)[0]!;
+      if ((flags & IORING_CQE_F_MORE) !== 0) {
+        assert.equal(reap(ring, 1)[0]!.flags & IORING_CQE_F_NOTIF, IORING_CQE_F_NOTIF);
+      }
+      return res;
+    };
+    const parts: readonly Part[] = [WHOLE_PAGE, INNER, MOST_SEGMENTS, [SIZE - 5, 5]];
+    assert.equal(send(within(pages, parts)), lengthOf(parts));
+    for (const [start, length] of parts) {
+      const back = new Uint8Array(new ArrayBuffer(length));
+      assert.equal(libc().recv(pair.b.fd, back, length, MSG_WAITALL), length);
+      assertContent(back, length, start);
+    }
+    for (const [at, length] of [[-1, 1], [SIZE, 1], [SIZE - 1, 2]] as const) {
+      assert.equal(send([[pages.address + at, length]]), EFAULT);
+    }
   });
 
   test(`liburing vec-regbuf: ${name}: what is outside of the buffer is refused`, {
