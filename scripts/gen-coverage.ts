@@ -47,9 +47,7 @@ function list(items: readonly string[], most: number): string {
 }
 
 function code(places: readonly string[]): string {
-  const shown = places.map((place) =>
-    `\`${place.replace(".constructor", "").replace(/^Ring$/, "new Ring")}\``
-  );
+  const shown = places.map((place) => `\`${place.replace(/^(\w+)\.constructor$/, "new $1")}\``);
   return list(shown, MOST_PLACES);
 }
 

@@ -46,6 +46,7 @@ const RECEIVER = String.raw`\b(?:\w*[uU]ring\w*|l|shared)`;
 /** What tests call objects that have methods of the same names as a ring. */
 const OTHERS = "thread|sys|calls|libc|system";
 
+const FIRST = "5.1";
 const NAMED = "`EINVAL` that names it";
 
 function camel(snake: string): string {
@@ -85,18 +86,25 @@ export class Rows {
   tables(): Tables {
     const { abi: { versions }, liburing } = this.#data;
     const preps = Object.entries(liburing.preps).map(([name, [, kernel]]) => this.#prep(name, kernel));
+    const functions = Object.fromEntries(
+      Object.entries(liburing.functions).map(([subject, kernels]) => [
+        subject,
+        Object.entries(kernels).map(([name, kernel]) => this.#function(name, kernel)),
+      ]),
+    );
+    // Who registers something above the ring layer names liburing's function for it.
+    const register = this.#each(versions["register opcodes"], (name) => this.#registerMembers(name), NAMED);
+    const above = (row: Row): string[] =>
+      Object.values(functions).flat()
+        .filter(({ ring }) => ring.some((place) => row.ring.includes(place)))
+        .flatMap(({ loop }) => loop);
     return {
       preps,
       opcodes: Object.entries(versions["opcodes"]).map(([name, kernel]) => this.#opcode(name, kernel, preps)),
-      functions: Object.fromEntries(
-        Object.entries(liburing.functions).map(([subject, kernels]) => [
-          subject,
-          Object.entries(kernels).map(([name, kernel]) => this.#function(name, kernel)),
-        ]),
-      ),
-      register: this.#each(versions["register opcodes"], (name) => this.#registerMembers(name), NAMED),
+      functions,
+      register: register.map((row) => ({ ...row, loop: [...new Set([...row.loop, ...above(row)])] })),
       setup: this.#each(versions["setup flags"], (name) => this.#options(name), NAMED),
-      enter: this.#each(versions["enter flags"], () => [], "`EINVAL`"),
+      enter: this.#each(versions["enter flags"], () => [], NAMED),
       sqe: this.#each(versions["sqe flags"], () => ["Sqe.flags"], "`res` is `-EINVAL`"),
       cqe: this.#each(versions["cqe flags"], () => ["Cqe.flags"], "never set"),
       features: this.#each(versions["features"], () => ["Ring.features"], ""),
@@ -162,7 +170,8 @@ export class Rows {
       loop: loop[name] ?? found.loop,
       tests: [...new Set(tests[name] === undefined ? found.tests : signed)],
       why: why[name] ?? untested[name],
-      without: without[name] ?? found.without,
+      // Every kernel that has io_uring has what came with the first.
+      without: kernel === FIRST ? "" : without[name] ?? found.without,
     };
   }
 
