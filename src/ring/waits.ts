@@ -175,9 +175,10 @@ export class RingWaits extends RingStatus {
   waitCqes(waitNr: number, timeout: Timespec | null, options: WaitOptions = {}): Cqe | null {
     const arg = this.#argument(timeout, options);
     const flags = IORING_ENTER_GETEVENTS | timerFlag(options);
-    const enough = (options.minWaitUsec ?? 0) > 0 ? 1 : waitNr;
     if (this.#polls() && timeout !== null) this.#pollUntil(waitNr, timeout, options);
     else {
+      // Time that is over is told as ETIME only where nothing has come.
+      const enough = timeout !== null || (options.minWaitUsec ?? 0) > 0 ? 1 : waitNr;
       // 0 and no completion: a timeout has fired, and the SQPOLL thread is about to post it.
       for (let missing = waitNr; this.cqReady() < missing; missing = enough) {
         if (this.#enterTimed(0, waitNr, flags, arg) < 0 && timeout !== null) break;
