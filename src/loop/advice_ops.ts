@@ -103,7 +103,7 @@ export abstract class AdviceOperations extends CommandOperations {
     const op = this.begin("fadvise");
     if (length > MOST_32) op.sqe!.prepFadvise64(number, offset, length, advice);
     else op.sqe!.prepFadvise(number, offset, Number(length), advice);
-    this.markFd(op, fd);
+    this.markLateFd(op, fd);
     return this.promise(op, options);
   }
 

@@ -164,6 +164,7 @@ export abstract class FileOperations extends XattrOperations {
     const number = this.number(fd);
     const op = this.begin("fixed_fd_install");
     op.sqe!.prepFixedFdInstall(number, flags);
+    this.markFd(op, fd);
     this.closeIfLate(op, options);
     return this.promise(op, options);
   }
@@ -177,7 +178,7 @@ export abstract class FileOperations extends XattrOperations {
     const number = this.number(fd);
     const op = this.begin("fallocate");
     op.sqe!.prepFallocate(number, mode, offset, length);
-    this.markFd(op, fd);
+    this.markLateFd(op, fd);
     return this.promise(op, options);
   }
 
@@ -196,7 +197,7 @@ export abstract class FileOperations extends XattrOperations {
     const number = this.number(fd);
     const op = this.begin(name);
     op.sqe!.prepFsync(number, flags);
-    this.markFd(op, fd);
+    this.markLateFd(op, fd);
     return this.promise(op, options);
   }
 
@@ -224,7 +225,7 @@ export abstract class FileOperations extends XattrOperations {
     const number = this.number(fd);
     const op = this.begin("sync_file_range");
     op.sqe!.prepSyncFileRange(number, length, offset, flags);
-    this.markFd(op, fd);
+    this.markLateFd(op, fd);
     return this.promise(op, options);
   }
 
@@ -235,7 +236,7 @@ export abstract class FileOperations extends XattrOperations {
     const number = this.number(fd);
     const op = this.begin("ftruncate");
     op.sqe!.prepFtruncate(number, length);
-    this.markFd(op, fd);
+    this.markLateFd(op, fd);
     return this.promise(op, options);
   }
 }

@@ -229,7 +229,7 @@ export abstract class NetOperations extends ProcessOperations {
     const number = this.number(fd);
     const op = this.begin("shutdown");
     op.sqe!.prepShutdown(number, how);
-    this.markFd(op, fd);
+    this.markLateFd(op, fd);
     return this.promise(op, options);
   }
 }

@@ -100,7 +100,8 @@ export abstract class PipeOperations extends AdviceOperations {
     const number = this.number(to);
     const op = this.begin("splice");
     op.sqe!.prepSplice(source, offsetIn, number, offsetOut, length, fixedIn(from, flags));
-    this.markFd(op, to);
+    this.markLateFd(op, to);
+    if (typeof from !== "number") from.hold(op);
     return this.promise(op, options);
   }
 
@@ -116,7 +117,8 @@ export abstract class PipeOperations extends AdviceOperations {
     const number = this.number(to);
     const op = this.begin("tee");
     op.sqe!.prepTee(source, number, length, fixedIn(from, flags));
-    this.markFd(op, to);
+    this.markLateFd(op, to);
+    if (typeof from !== "number") from.hold(op);
     return this.promise(op, options);
   }
 

@@ -59,6 +59,15 @@ export abstract class Submitter {
     op.direct = fd;
   }
 
+  /**
+   * {@link Submitter.markFd} for what the kernel always hands to a worker thread, which looks the descriptor up: by then a
+   * direct one may be closed, and its slot must not have become another file's. @internal
+   */
+  protected markLateFd(op: Op, fd: Fd): void {
+    this.markFd(op, fd);
+    if (typeof fd !== "number") fd.hold(op);
+  }
+
   /** Has a descriptor closed that arrives after its promise was aborted. @internal */
   protected closeIfLate(op: Op, options: OperationOptions | undefined): void {
     if (options?.signal === undefined) return;

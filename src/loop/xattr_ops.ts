@@ -83,7 +83,7 @@ export abstract class XattrOperations extends PathOperations {
     const op = this.begin("fgetxattr");
     const nameAddress = this.#name(op, name);
     op.sqe!.prepFgetxattr(number, nameAddress, address, memory.byteLength);
-    this.markFd(op, fd);
+    this.markLateFd(op, fd);
     return this.#value(op, memory, options, (larger) => this.fgetxattr(fd, name, larger));
   }
 
@@ -154,7 +154,7 @@ export abstract class XattrOperations extends PathOperations {
     op.view = memory;
     const nameAddress = this.#name(op, name);
     op.sqe!.prepFsetxattr(number, nameAddress, address, flags, memory.byteLength);
-    this.markFd(op, fd);
+    this.markLateFd(op, fd);
     return this.promise(op, options);
   }
 
