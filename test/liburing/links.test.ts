@@ -228,7 +228,8 @@ class Skipping {
 
   /** A time limit that is reached: the read has failed and is told; the limit has not, though it says `ETIME`. */
   expired(async: boolean, skipRead: boolean, skipLimit: boolean): void {
-    const ts = timespec(1);
+    // A limit that is reached while a worker thread is just handing the read over would miss it.
+    const ts = timespec(async ? 20 : 1);
     const { address } = block(1);
     const flags = IOSQE_IO_LINK | (async ? IOSQE_ASYNC : 0) | (skipRead ? SKIP : 0);
     queue(this.#ring, 0, flags, (sqe) => sqe.prepRead(this.#pipe.reader.fd, address, 1, 0));

@@ -66,7 +66,7 @@ forEachKind(({ name, options, skip }) => {
   test(`liburing self: ${name}: /proc/self is this process, also for a worker thread`, {
     skip: skip || noOpenat2,
   }, () => {
-    using ring = makeRing(1, options);
+    using ring = makeRing(2, options);
     const how = block(open_how.size);
     const comm = readFileSync("/proc/self/comm", "utf8");
     const file = path("/proc/self/comm");
