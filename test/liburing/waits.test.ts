@@ -167,7 +167,6 @@ forEachKind(({ name, options, skip }) => {
     },
     () => {
       using ring = makeRing(8, options);
-      using alarms = new Alarms();
       for (const usec of [500, 2000, 20_000]) {
         assert.equal(ring.waitCqesMinTimeout(4, SHORT, usec), null);
         assert.equal(ring.cqReady(), 0);
