@@ -209,24 +209,44 @@ function provide(ring: Ring, count: number, data: Uint8Array, classic: boolean):
   return { [Symbol.dispose]: () => {} };
 }
 
-/** Sends `count` messages out of provided buffers. */
-function sendAll(ring: Ring, fd: number, count: number, bundle: boolean): void {
-  const prep = (sqe: Sqe): void => {
-    if (bundle) sqe.prepSendBundle(fd, 0, 0);
-    else sqe.prepSend(fd, 0, 0, 0);
-    sqe.flags |= IOSQE_BUFFER_SELECT;
-    sqe.bufGroup = 1;
-  };
-  for (let left = count * MESSAGE; left > 0;) {
-    entry(ring, 1, prep);
-    ring.submit();
-    for (let more = true; more;) {
+/** Sends messages out of provided buffers, as far as the socket takes them. */
+class Sending {
+  readonly #ring: Ring;
+  readonly #fd: number;
+  readonly #bundle: boolean;
+  #left: number;
+  #armed = false;
+
+  constructor(ring: Ring, fd: number, count: number, bundle: boolean) {
+    this.#ring = ring;
+    this.#fd = fd;
+    this.#bundle = bundle;
+    this.#left = count * MESSAGE;
+  }
+
+  /** Goes on as far as that is possible at the moment. */
+  go(): void {
+    const ring = this.#ring;
+    for (;;) {
+      if (!this.#armed && this.#left > 0) this.#arm();
+      ring.submitAndGetEvents();
+      if (ring.cqReady() === 0) return;
       const [{ res, flags }] = reap(ring, 1) as [Completion];
       assert.ok(res > 0, `${res}`);
-      assert.ok(bundle || res === MESSAGE);
-      left -= res;
-      more = (flags & IORING_CQE_F_MORE) !== 0;
+      assert.ok(this.#bundle || res === MESSAGE);
+      this.#left -= res;
+      this.#armed = (flags & IORING_CQE_F_MORE) !== 0;
     }
+  }
+
+  #arm(): void {
+    entry(this.#ring, 1, (sqe) => {
+      if (this.#bundle) sqe.prepSendBundle(this.#fd, 0, 0);
+      else sqe.prepSend(this.#fd, 0, 0, 0);
+      sqe.flags |= IOSQE_BUFFER_SELECT;
+      sqe.bufGroup = 1;
+    });
+    this.#armed = true;
   }
 }
 
@@ -261,10 +281,12 @@ function exchange(way: Way, count: number, backlog: boolean): void {
   using _provided = provide(sender, count, data, way.classic === true);
   armRecv(receiver, group, pair.b.fd, 2, way.recvBundle);
   receiver.submit();
-  sendAll(sender, pair.a.fd, count, way.sendBundle);
+  const sending = new Sending(sender, pair.a.fd, count, way.sendBundle);
+  sending.go();
   const total = before + data.length;
   const all = new Uint8Array(total);
   for (let at = 0; at < total;) {
+    if (receiver.cqReady() === 0) sending.go();
     const [completion] = reap(receiver, 1);
     const { res, flags } = completion!;
     assert.ok(res > 0, `${res}`);
