@@ -81,7 +81,7 @@ forEachKind(({ name, options, skip }) => {
       `liburing buf-ring: ${name}: group ${bgid} is registered and taken back`,
       { skip: skip || noRings },
       () => {
-        using ring = makeRing(1, options);
+        using ring = makeRing(2, options);
         ring.freeBufRing(ring.setupBufRing(32, bgid));
         // Nowhere is no place for it.
         assert.throws(() => registerAt(ring, PAGE, 32, bgid), { code: "EFAULT" });
@@ -96,7 +96,7 @@ forEachKind(({ name, options, skip }) => {
     test(`liburing buf-ring: ${name}: group ${bgid} has buffers of one kind`, {
       skip: firstReason(skip, noRings, noLegacy),
     }, () => {
-      using ring = makeRing(1, options);
+      using ring = makeRing(2, options);
       const buffers = block(8 * 1024);
       assert.ok(provide(ring, buffers, 1024, bgid) >= 0);
       assert.throws(() => ring.setupBufRing(32, bgid), { code: "EEXIST" });
@@ -116,14 +116,14 @@ forEachKind(({ name, options, skip }) => {
     using memory = Mapping.anonymous(2 * PAGE);
     const { mprotect } = openLibc({ mprotect: { result: "i32", args: ["word", "word", "i32"] } });
     assert.equal(mprotect(memory.address + PAGE, PAGE, PROT_NONE), 0);
-    using ring = makeRing(1, options);
+    using ring = makeRing(2, options);
     registerAt(ring, memory.address, PAGE / 16, 1);
     assert.throws(() => registerAt(ring, memory.address, PAGE / 8, 2), { code: "EFAULT" });
   });
 
   test(`${name}: buffers provided the old way are picked, and removed`, { skip: skip || noLegacy }, () => {
     using zero = Fd.open("/dev/zero", O_RDONLY);
-    using ring = makeRing(1, options);
+    using ring = makeRing(2, options);
     const buffers = block(4 * 16);
     buffers.bytes.fill(1);
     assert.ok(provide(ring, buffers, 16, 5) >= 0);

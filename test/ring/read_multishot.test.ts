@@ -94,7 +94,7 @@ forEachKind(({ name, options, skip }) => {
   }, () => {
     const COUNT = 32;
     using pipe = new Pipe();
-    using ring = makeRing(1, { ...options, cqEntries: 4 });
+    using ring = makeRing(2, { ...options, cqEntries: 4 });
     using group = new BufferGroup(ring, COUNT, 1, 32);
     group.give();
     arm(ring, pipe.reader.fd, group);
@@ -140,7 +140,7 @@ forEachKind(({ name, options, skip }) => {
       () => {
         using dir = new TempDir();
         using file = Fd.open(dir.of("file"), O_RDWR | O_CREAT);
-        using ring = makeRing(1, options);
+        using ring = makeRing(2, options);
         using group = new BufferGroup(ring, 1, 1, 32);
         group.give();
         arm(ring, file.fd, group, async ? IOSQE_ASYNC : 0);
