@@ -18,6 +18,7 @@ import {
   SOCK_NONBLOCK,
   SOCK_STREAM,
 } from "../../src/ffi/abi.ts";
+import { kernelHas } from "../../src/ffi/kernel.ts";
 import { DirectDescriptor, type Fd, type SocketAddress, type Uring } from "../../src/mod.ts";
 import { assertContent, content } from "../support/content.ts";
 import { fdFlags, TempDir } from "../support/descriptors.ts";
@@ -42,6 +43,8 @@ checkLeaks();
 
 // Where sockets are bound by the library, so is everything else there.
 const skip = missingOp(IORING_OP_BIND);
+const noAcceptFlags = firstReason(skip, kernelHas("6.10") ? false : "needs Linux 6.10");
+const noPollFirst = kernelHas("5.19") ? false : "needs Linux 5.19";
 const noIpv6 = firstReason(
   skip,
   existsSync("/proc/net/if_inet6") && readFileSync("/proc/net/if_inet6", "utf8").includes(" lo")
@@ -308,4 +311,41 @@ test("an accept into a full table of direct descriptors loses no descriptor", { 
   await uring.close(second);
   closeAll(server.fd, ...clients);
   assert.equal(countDescriptors(/^socket:/), before - 1);
+});
+
+test("accept: at once or not at all; after waiting", { skip: noAcceptFlags }, async () => {
+  await using uring = makeUring();
+  const { fd, address } = await listener(uring);
+  const dontWait = true;
+  const pollFirst = true;
+  await rejectsWith(uring.accept(fd, { dontWait }), "EAGAIN", "accept");
+  await rejectsWith(uring.accept(fd, { dontWait, direct: true }), "EAGAIN", "accept");
+  await rejectsWith(uring.acceptFrom(fd, { dontWait }), "EAGAIN", "accept");
+  const waiting = uring.accept(fd, { pollFirst });
+  const client = await dial(uring, address);
+  const accepted = [await within(waiting, "accept")];
+  const clients = [client, await dial(uring, address), await dial(uring, address)];
+  accepted.push(await uring.accept(fd, { dontWait }));
+  const from = await uring.acceptFrom(fd, { pollFirst });
+  assert.deepEqual(from.address, localAddress(clients[2]!));
+  const later = uring.accept(fd, { pollFirst, direct: true, timeout: 10_000 });
+  clients.push(await dial(uring, address));
+  await uring.close(await within(later, "accept"));
+  await rejectsWith(uring.accept(fd, { pollFirst, timeout: 3 }), "ETIMEDOUT", "accept");
+  closeAll(fd, ...clients, ...accepted, from.fd);
+});
+
+test("send and recv: after waiting for the socket", { skip: noPollFirst }, async () => {
+  await using uring = makeUring();
+  using pair = new SocketPair();
+  const buffer = new Uint8Array(8);
+  const pollFirst = true;
+  const waiting = uring.recv(pair.a.fd, buffer, { pollFirst });
+  await uring.nop();
+  assert.equal(await uring.send(pair.b.fd, bytes("first"), { pollFirst }), 5);
+  assert.equal(text(buffer, await within(waiting, "recv")), "first");
+  await rejectsWith(uring.recv(pair.a.fd, buffer, { pollFirst, timeout: 3 }), "ETIMEDOUT", "recv");
+  const data = new Uint8Array(4096);
+  while (await uring.send(pair.b.fd, data, { flags: MSG_DONTWAIT }).catch(() => 0) > 0);
+  await rejectsWith(uring.send(pair.b.fd, data, { pollFirst, timeout: 3 }), "ETIMEDOUT", "send");
 });
