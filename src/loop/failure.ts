@@ -21,6 +21,7 @@ import {
   IORING_OP_TIMEOUT,
   IORING_OP_URING_CMD,
   IORING_OP_WRITE,
+  IORING_SETUP_IOPOLL,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
 import { kernelHas } from "../ffi/kernel.ts";
@@ -126,8 +127,19 @@ export function operationError(ring: Ring, res: number, op: Failed): UringError 
   return new UringError(res === ERESTARTSYS ? EINTR : res, op.name, {
     path: op.path,
     dest: op.dest,
-    hint: (unknown && !ring.closed ? lackingHint(ring, res, op) : undefined) ?? reason,
+    hint: (unknown && !ring.closed ? lackingHint(ring, res, op) : undefined) ?? reason ??
+      pollingHint(ring, res),
   });
+}
+
+/** What a ring that polls for completions is lacking: it does nothing but reads, writes and commands, and not of every file. */
+function pollingHint(ring: Ring, res: number): string | undefined {
+  if ((ring.flags & IORING_SETUP_IOPOLL) === 0) return undefined;
+  if (res === EOPNOTSUPP) {
+    return "IORING_SETUP_IOPOLL needs a file opened with O_DIRECT on a disk that can be polled for, such as an NVMe disk " +
+      "with nvme.poll_queues set";
+  }
+  return res === EINVAL ? "a ring with IORING_SETUP_IOPOLL does not have every operation" : undefined;
 }
 
 function fullName({ name, variant }: Failed): string {

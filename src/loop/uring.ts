@@ -37,7 +37,8 @@ export interface UringOptions extends RingOptions {
   entries?: number;
   /**
    * `IORING_SETUP_*` bits. Default: `SINGLE_ISSUER | DEFER_TASKRUN | TASKRUN_FLAG | SUBMIT_ALL`, or what an older kernel
-   * has of it.
+   * has of it. With `IORING_SETUP_IOPOLL` the event loop does not sleep while something is in flight, and only what can be
+   * polled for works.
    */
   flags?: number;
   /** How many direct descriptors there can be, half of them for multishot accepts; an even number. Default: 512. */

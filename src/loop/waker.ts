@@ -4,10 +4,12 @@
  * A thread has one waker for all its rings. After a flush that left work in flight it spins for a few macrotasks, for
  * most operations end within microseconds. Then it sleeps: an eventfd registered on every ring is read by a linked
  * READ → SEND in a second, tiny ring, which sends a byte into a socketpair whose other end the runtime's own event loop
- * watches. The eventfd is muted except while asleep.
+ * watches. The eventfd is muted except while asleep. A ring with `IORING_SETUP_IOPOLL` signals nothing: for that it goes on
+ * spinning.
  *
  * @module
  */
+import { IORING_SETUP_IOPOLL, IORING_SETUP_SQPOLL } from "../ffi/abi.ts";
 import { adapter } from "../ffi/system.ts";
 import type { Ring } from "../ring/ring.ts";
 import { type Alarm, makeAlarm } from "./alarm.ts";
@@ -107,7 +109,7 @@ export class Waker {
       this.#state = "idle";
       return;
     }
-    if (++this.#turns >= adapter.spinTurns && this.#ready()) this.#sleep();
+    if (++this.#turns >= adapter.spinTurns && !this.#anyPolled() && this.#ready()) this.#sleep();
     else setImmediate(this.#spin);
   }
 
@@ -170,6 +172,14 @@ export class Waker {
     let any = false;
     for (const sleeper of this.#sleepers) if (sleeper.poll()) any = true;
     return any;
+  }
+
+  /** Whether there is a ring whose completions come to nobody but who looks for them. */
+  #anyPolled(): boolean {
+    for (const { ring } of this.#sleepers) {
+      if ((ring.flags & (IORING_SETUP_IOPOLL | IORING_SETUP_SQPOLL)) === IORING_SETUP_IOPOLL) return true;
+    }
+    return false;
   }
 
   #anyReferenced(): boolean {
