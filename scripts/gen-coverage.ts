@@ -205,31 +205,23 @@ twin here. The title of a twin begins with \`liburing\` and the program's name.
 ${programTable(data.programs, twins)}`;
 }
 
-/** What is not accounted for, and what is said to be missing and is not. */
+/** What is not accounted for. */
 function problems(data: CoverageData, tables: Tables, twins: Rows["twins"]): string[] {
-  const { missing, features } = data.exceptions;
-  const found: string[] = [];
-  const compare = (what: string, absent: readonly string[], listed: readonly string[]): void => {
-    for (const name of absent) if (!listed.includes(name)) found.push(`${name} has ${what}`);
-    for (const name of listed) {
-      if (!absent.includes(name)) found.push(`${name} is listed as missing in abi/coverage.json and is not`);
-    }
-  };
+  const { programs, exceptions } = data;
   const rows = allRows(tables);
-  const names = (which: (row: Row) => boolean): string[] => rows.filter(which).map(({ name }) => name);
-  compare("no place in the API", names((row) => row.ring.length === 0 && row.why === undefined), missing.api);
-  compare("no test", names((row) => row.tests.length === 0 && row.why === undefined), missing.tests);
-  compare(
-    "neither a twin nor a reason",
-    Object.keys(data.programs).filter((name) => !twins.has(name) && data.programs[name]!.why === undefined),
-    missing.twins,
-  );
-  found.push(...strayExceptions(data, rows));
+  const found = strayExceptions(data, rows);
+  for (const { name, ring, tests, why } of rows) {
+    if (ring.length === 0 && why === undefined) found.push(`${name} has no place in the API`);
+    if (tests.length === 0 && why === undefined) found.push(`${name} has no test`);
+  }
+  for (const [name, { why }] of Object.entries(programs)) {
+    if (twins.has(name) === (why !== undefined)) found.push(`${name} must have either a twin or a reason`);
+  }
   for (const name of twins.keys()) {
-    if (data.programs[name] === undefined) found.push(`liburing has no test program called ${name}`);
+    if (programs[name] === undefined) found.push(`liburing has no test program called ${name}`);
   }
   for (const { name } of tables.features) {
-    if (features[name] === undefined) found.push(`${name} is not explained`);
+    if (exceptions.features[name] === undefined) found.push(`${name} is not explained`);
   }
   return found;
 }

@@ -46,12 +46,6 @@ export interface Exceptions {
   readonly without: Readonly<Record<string, string>>;
   /** Tests that call things without showing that they work. */
   readonly notShownBy: readonly string[];
-  /** What is still to be done. */
-  readonly missing: {
-    readonly api: readonly string[];
-    readonly tests: readonly string[];
-    readonly twins: readonly string[];
-  };
 }
 
 /** Everything in `abi/` that the page is made from. */
