@@ -22,12 +22,19 @@ export class LoopDevice implements Disposable {
     const file = this.#dir.of("disk");
     writeFileSync(file, "");
     truncateSync(file, size);
-    // Busybox's losetup does not say which device it has taken.
-    this.path = losetup("-f").stdout.trim();
-    const { status, stderr } = losetup(this.path, file);
-    if (status === 0) return;
+    let path = "";
+    let failure = "";
+    // Busybox's losetup does not say which device it has taken, and somebody else may take the free one first.
+    for (let attempt = 0; attempt < 20; attempt++) {
+      path = losetup("-f").stdout.trim();
+      const { status, stderr } = losetup(path, file);
+      failure = status === 0 ? "" : stderr || `status ${status}`;
+      if (failure === "") break;
+    }
+    this.path = path;
+    if (failure === "") return;
     this.#dir[Symbol.dispose]();
-    throw new Error(`losetup: ${stderr}`);
+    throw new Error(`losetup: ${failure}`);
   }
 
   [Symbol.dispose](): void {
