@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { openFlags } from "../loop/open_flags.ts";
 import type { FlagString } from "../mod.ts";
 import { outOfRange, typeError } from "./errors.ts";
 
@@ -69,8 +70,8 @@ export function modeOf(mode: Mode | null | undefined, otherwise: number): number
   return integer("mode", mode, 0xffff_ffff);
 }
 
-/** An integer from 0 to `most`. */
-export function integer(name: string, value: unknown, most: number): number {
+/** An integer from `least` to `most`. */
+export function integer(name: string, value: unknown, most: number, least: number = 0): number {
   if (typeof value !== "number") {
     throw typeError(
       "ERR_INVALID_ARG_TYPE",
@@ -78,7 +79,7 @@ export function integer(name: string, value: unknown, most: number): number {
     );
   }
   if (!Number.isInteger(value)) throw outOfRange(name, "an integer", value);
-  if (value < 0 || value > most) throw outOfRange(name, `>= 0 && <= ${most}`, value);
+  if (value < least || value > most) throw outOfRange(name, `>= ${least} && <= ${most}`, value);
   return value;
 }
 
@@ -95,6 +96,38 @@ export function positionOf(position: number | bigint | null | undefined): number
   throw typeError(
     "ERR_INVALID_ARG_TYPE",
     `The "position" argument must be an integer or a bigint. Received ${typeof position}`,
+  );
+}
+
+/** Flags as the kernel takes them. */
+export function flagsOf(flags: Flags | null | undefined, otherwise: FlagString): number {
+  const given: unknown = flags ?? otherwise;
+  if (typeof given === "number") return integer("flags", given, 0x7fff_ffff);
+  try {
+    return openFlags(given as FlagString);
+  } catch {
+    throw typeError("ERR_INVALID_ARG_VALUE", `The argument 'flags' is invalid. Received '${String(given)}'`);
+  }
+}
+
+/** Checks an option that is true or false. */
+export function checkFlag(name: string, value: unknown): void {
+  if (typeof value === "boolean") return;
+  throw typeError(
+    "ERR_INVALID_ARG_TYPE",
+    `The "options.${name}" property must be of type boolean. Received ${
+      value === null ? null : typeof value
+    }`,
+  );
+}
+
+/** Checks options that are nothing but an object. */
+export function checkOptions(options: unknown): void {
+  if (options === undefined) return;
+  if (typeof options === "object" && options !== null && !Array.isArray(options)) return;
+  throw typeError(
+    "ERR_INVALID_ARG_TYPE",
+    `The "options" argument must be of type object. Received ${options === null ? null : typeof options}`,
   );
 }
 

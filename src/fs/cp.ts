@@ -5,7 +5,7 @@
  */
 import { AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS } from "../ffi/abi.ts";
 import { type Statx, Uring, UringError } from "../mod.ts";
-import { integer, pathOf } from "./arguments.ts";
+import { checkFlag, checkOptions, integer, pathOf } from "./arguments.ts";
 import { textOf } from "./calls.ts";
 import { copyFile } from "./copy_file.ts";
 import { mkdir } from "./directories.ts";
@@ -70,7 +70,7 @@ export async function cp(
   destination: string | URL,
   options?: CopyOptions,
 ): Promise<void> {
-  const copy = new Copy(checked(options ?? {}));
+  const copy = new Copy(checked(options === undefined ? {} : options));
   const from = textOf(pathOf(source, "src"));
   const to = textOf(pathOf(destination, "dest"));
   if (!(await copy.wanted(from, to))) return;
@@ -81,6 +81,7 @@ export async function cp(
 }
 
 function checked(options: CopyOptions): CopyOptions {
+  checkOptions(options);
   const flags = [
     "dereference",
     "errorOnExist",
@@ -91,11 +92,7 @@ function checked(options: CopyOptions): CopyOptions {
   ] as const;
   for (const flag of flags) {
     const value: unknown = options[flag];
-    if (value === undefined || typeof value === "boolean") continue;
-    throw typeError(
-      "ERR_INVALID_ARG_TYPE",
-      `The "options.${flag}" property must be of type boolean. Received ${typeof value}`,
-    );
+    if (value !== undefined) checkFlag(flag, value);
   }
   integer("options.mode", options.mode ?? 0, MOST_MODE);
   if (options.dereference === true && options.verbatimSymlinks === true) {

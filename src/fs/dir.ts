@@ -8,6 +8,7 @@ import { integer, optionsOf, type PathLike, pathOf } from "./arguments.ts";
 import { textOf } from "./calls.ts";
 import { Dirent } from "./dirent.ts";
 import { checkNameEncoding, encode, type Encoding, type NameEncoding, nameOf } from "./encoding.ts";
+import { typeError } from "./errors.ts";
 import { type Entry, pathIn, Scan, typeOf } from "./scan.ts";
 
 /** Options of {@link opendir}. */
@@ -35,6 +36,7 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
   #batch: Entry[] = [];
   #at = 0;
   #closed = false;
+  #reads = 0;
   // Reads take turns, as each goes on where the one before has stopped.
   #last: Promise<unknown> = Promise.resolve();
 
@@ -51,14 +53,25 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
   /** The next entry, to a callback. */
   read(callback: (error: Error | null, entry: Dirent | null) => void): void;
   read(callback?: (error: Error | null, entry: Dirent | null) => void): Promise<Dirent | null> | void {
-    const next = this.#last.then(() => this.#next());
-    this.#last = next.catch(() => {});
+    checkCallback(callback);
+    const next = this.#read();
     if (callback === undefined) return next;
     next.then((entry) => callback(null, entry), (error) => callback(error as Error, null));
   }
 
-  async #next(): Promise<Dirent | null> {
+  async #read(): Promise<Dirent | null> {
     this.#assertOpen();
+    const next = this.#last.then(() => this.#next());
+    this.#last = next.catch(() => {});
+    this.#reads++;
+    try {
+      return await next;
+    } finally {
+      this.#reads--;
+    }
+  }
+
+  async #next(): Promise<Dirent | null> {
     for (;;) {
       const entry = this.#batch[this.#at];
       if (entry !== undefined) {
@@ -93,6 +106,7 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
   /** The next entry at once; what `recursive` asks for needs {@link Dir.read}. */
   readSync(): Dirent | null {
     this.#assertOpen();
+    this.#assertIdle();
     if (this.#recursive) {
       throw new TypeError("A directory that is read with everything below it is read asynchronously");
     }
@@ -115,6 +129,7 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
   /** Closes it, and tells a callback. */
   close(callback: (error: Error | null) => void): void;
   close(callback?: (error: Error | null) => void): Promise<void> | void {
+    checkCallback(callback);
     const closing = this.#close();
     if (callback === undefined) return closing;
     closing.then(() => callback(null), (error) => (callback as Callback<void>)(error as Error));
@@ -128,11 +143,18 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
     this.#scan = null;
   }
 
-  /** Closes it; the descriptor goes when a read that is under way has ended. */
+  /** Closes it at once; fails with `ERR_DIR_CONCURRENT_OPERATION` while it is being read. */
   closeSync(): void {
     this.#assertOpen();
+    this.#assertIdle();
     this.#closed = true;
-    void this.#last.then(() => this.#scan?.close());
+    this.#scan?.close();
+    this.#scan = null;
+  }
+
+  /** The same as iterating over it. */
+  entries(): AsyncGenerator<Dirent, undefined> {
+    return this[Symbol.asyncIterator]();
   }
 
   /** The entries, one after the other; it is closed at the end, also by `break`. */
@@ -155,11 +177,22 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
     if (!this.#closed) await this.#close();
   }
 
+  #assertIdle(): void {
+    if (this.#reads === 0) return;
+    const message = "Cannot do synchronous work on directory handle with concurrent asynchronous operations";
+    throw Object.assign(new Error(message), { code: "ERR_DIR_CONCURRENT_OPERATION" });
+  }
+
   #assertOpen(): void {
     if (this.#closed) {
       throw Object.assign(new Error("Directory handle was closed"), { code: "ERR_DIR_CLOSED" });
     }
   }
+}
+
+function checkCallback(callback: unknown): void {
+  if (callback === undefined || typeof callback === "function") return;
+  throw typeError("ERR_INVALID_ARG_TYPE", 'The "callback" argument must be of type function.');
 }
 
 /**
@@ -176,7 +209,7 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
 export async function opendir(path: PathLike, options?: OpenDirOptions): Promise<Dir> {
   const { encoding, recursive = false, bufferSize } = optionsOf<OpenDirOptions>(options);
   checkNameEncoding(encoding as NameEncoding);
-  if (bufferSize !== undefined) integer("bufferSize", bufferSize, MOST_BUFFERED);
+  if (bufferSize !== undefined) integer("options.bufferSize", bufferSize, MOST_BUFFERED, 1);
   const scan = await Scan.open("opendir", pathOf(path));
   return new Dir(scan, encoding as NameEncoding, recursive);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { Uring, UringError } from "../mod.ts";
-import { type Mode, modeOf, type PathLike, pathOf } from "./arguments.ts";
+import { checkFlag, type Mode, modeOf, type PathLike, pathOf } from "./arguments.ts";
 import { named } from "./errors.ts";
 
 /** Options of {@link mkdir}. */
@@ -50,6 +50,7 @@ export async function mkdir(
     ? options
     : { mode: options };
   const name = pathOf(path);
+  checkFlag("recursive", recursive);
   const bits = modeOf(mode, 0o777);
   try {
     if (recursive) return await makeAll(name, bits);

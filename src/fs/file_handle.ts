@@ -21,7 +21,7 @@ import {
 import { type RegisteredBuffer, Uring, UringError } from "../mod.ts";
 import { type Alignment, misaligned } from "./alignment.ts";
 import { Appender, type AppendOptions } from "./append.ts";
-import { type Mode, optionsOf, positionOf, signalOf } from "./arguments.ts";
+import { checkFlag, type Mode, optionsOf, positionOf, signalOf } from "./arguments.ts";
 import { directly } from "./calls.ts";
 import {
   asBuffer,
@@ -42,6 +42,7 @@ import {
   type Transform,
   type WriterOptions,
 } from "./iter_streams.ts";
+import { Emitter } from "./emitter.ts";
 import { fchmod, fchown, futimes, type TimeLike } from "./metadata.ts";
 import {
   linesOf,
@@ -99,8 +100,8 @@ const SYNC_ALL = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE
 const EBADF = 9;
 const READ_SIZE = 16 * 1024;
 
-/** An open file: what {@link open} gives. Close it; nothing else does. */
-export class FileHandle implements AsyncDisposable {
+/** An open file: what {@link open} gives. Close it; nothing else does. There is a `close` event when that begins. */
+export class FileHandle extends Emitter implements AsyncDisposable {
   /** What direct I/O wants, in a file that was opened for it; otherwise null. */
   readonly alignment: Alignment | null;
   #fd: number;
@@ -112,6 +113,7 @@ export class FileHandle implements AsyncDisposable {
 
   /** @internal */
   constructor(fd: number, alignment: Alignment | null = null) {
+    super();
     this.#fd = fd;
     this.alignment = alignment;
   }
@@ -156,15 +158,13 @@ export class FileHandle implements AsyncDisposable {
     const options = ArrayBuffer.isView(first) ? transferOptions(second, length, position) : first ?? {};
     const buffer = ArrayBuffer.isView(first)
       ? first
-      : (first?.buffer ?? asBuffer(new Uint8Array(READ_SIZE)) as ArrayBufferView);
-    checkView("buffer", buffer);
-    const [view, place] = transferOf(buffer, options);
-    if (view.length === 0) {
-      if (buffer.byteLength === 0 && options.length !== 0) {
-        throw typeError("ERR_INVALID_ARG_VALUE", "The argument 'buffer' is empty and cannot be written.");
-      }
-      return { bytesRead: 0, buffer };
+      : (first?.buffer === undefined ? asBuffer(new Uint8Array(READ_SIZE)) as ArrayBufferView : first.buffer);
+    checkView("buffer", typeof (first ?? {}) === "object" ? buffer : first);
+    if (buffer.byteLength === 0 && (options.length ?? 0) > 0) {
+      throw typeError("ERR_INVALID_ARG_VALUE", "The argument 'buffer' is empty and cannot be written.");
     }
+    const [view, place] = transferOf(buffer, options);
+    if (view.length === 0) return { bytesRead: 0, buffer };
     const bytesRead = await this.use("read", (fd) => Uring.shared.read(fd, view, { offset: place }));
     return { bytesRead, buffer };
   }
@@ -264,6 +264,7 @@ export class FileHandle implements AsyncDisposable {
   /** Writes all of `data` from where the file is. */
   async writeFile(data: Contents, options?: Encoding | WriteFileOptions | null): Promise<void> {
     const { encoding, signal, flush } = optionsOf<WriteFileOptions>(options);
+    checkFlag("flush", flush ?? false);
     checkEncoding(encoding);
     const abort = signalOf(signal);
     throwIfAborted(abort);
@@ -415,7 +416,11 @@ export class FileHandle implements AsyncDisposable {
 
   /** Keeps the file for a stream; the function that is returned ends that. */
   #lock(): () => void {
-    this.#assertOpen("read");
+    if (this.#fd < 0) {
+      throw Object.assign(new Error("Invalid state: The FileHandle is closed"), {
+        code: "ERR_INVALID_STATE",
+      });
+    }
     if (this.#streams > 0) {
       throw Object.assign(new Error("Invalid state: The FileHandle is locked"), {
         code: "ERR_INVALID_STATE",
@@ -461,7 +466,10 @@ export class FileHandle implements AsyncDisposable {
 
   /** Closes the file, after what is still being done with it. Calling it again is no error. */
   close(): Promise<void> {
-    return this.#closing ??= this.#close();
+    if (this.#closing !== null) return this.#closing;
+    this.#closing = this.#close();
+    this.emit("close");
+    return this.#closing;
   }
 
   async #close(): Promise<void> {

@@ -27,11 +27,11 @@ const MOST_ID = 0xffff_ffff;
  * await access("/etc/hostname", constants.R_OK);
  * ```
  */
-export function access(path: PathLike, mode: number = 0): Promise<void> {
+export function access(path: PathLike, mode: number | null = 0): Promise<void> {
   return directly(() => {
     const name = pathOf(path);
-    integer("mode", mode, MOST_ACCESS);
-    call("access", name, (files) => files.faccessat(AT_FDCWD, cString(name), mode, 0));
+    const bits = integer("mode", mode ?? 0, MOST_ACCESS);
+    call("access", name, (files) => files.faccessat(AT_FDCWD, cString(name), bits, 0));
   });
 }
 

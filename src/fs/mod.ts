@@ -24,6 +24,7 @@ export { Dir, opendir, type OpenDirOptions } from "./dir.ts";
 export { Dirent } from "./dirent.ts";
 export { mkdir, type MkdirOptions, rmdir } from "./directories.ts";
 export { type Contents, type Data, type Encoding, type NameEncoding, type NameOptions } from "./encoding.ts";
+export { Emitter, type Listener } from "./emitter.ts";
 export { AbortError } from "./errors.ts";
 export { type Advice, FileHandle, type FileLike } from "./file_handle.ts";
 export { glob, type GlobOptions } from "./glob.ts";

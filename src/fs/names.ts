@@ -5,7 +5,9 @@
  */
 import { Uring } from "../mod.ts";
 import { type PathLike, pathOf } from "./arguments.ts";
-import { named } from "./errors.ts";
+import { named, typeError } from "./errors.ts";
+
+const TYPES: readonly unknown[] = ["dir", "file", "junction", null, undefined];
 
 /** Removes a file's name, and the file with its last one; Linux 5.11. */
 export async function unlink(path: PathLike): Promise<void> {
@@ -35,7 +37,13 @@ export async function link(existingPath: PathLike, newPath: PathLike): Promise<v
 }
 
 /** Makes `path` a symbolic link that says `target`; Linux 5.15. `type` means something on Windows only. */
-export async function symlink(target: PathLike, path: PathLike, _type?: string | null): Promise<void> {
+export async function symlink(target: PathLike, path: PathLike, type?: string | null): Promise<void> {
+  if (!TYPES.includes(type)) {
+    throw typeError(
+      "ERR_FS_INVALID_SYMLINK_TYPE",
+      `Symlink type must be one of "dir", "file", or "junction". Received "${String(type)}"`,
+    );
+  }
   try {
     await Uring.shared.symlinkat(pathOf(target, "target"), pathOf(path));
   } catch (error) {

@@ -6,7 +6,7 @@
 import type { ReadStream, WriteStream } from "node:fs";
 import type { Interface } from "node:readline";
 import { Uring } from "../mod.ts";
-import { integer } from "./arguments.ts";
+import { checkFlag, integer, signalOf } from "./arguments.ts";
 import { asBuffer, checkEncoding, type Encoding } from "./encoding.ts";
 import { AbortError, outOfRange } from "./errors.ts";
 import { writeAll } from "./transfer.ts";
@@ -83,6 +83,7 @@ export function readStreamOf(
 ): ReadStream {
   const { encoding, autoClose = true, emitClose = true, start, end = Infinity, signal } = options;
   checkEncoding(encoding);
+  signalOf(signal);
   if (start !== undefined) integer("start", start, Number.MAX_SAFE_INTEGER);
   if (end !== Infinity) integer("end", end, Number.MAX_SAFE_INTEGER);
   if (start !== undefined && start > end) throw outOfRange("start", `<= "end" (here: ${end})`, start);
@@ -117,6 +118,11 @@ export function readStreamOf(
   }) as unknown as ReadStream & { fd: number };
   Object.assign(stream, { fd, bytesRead: 0, pending: false, path: undefined, start, end, autoClose });
   stream.close = (callback): void => closeStream(stream, callback);
+  // Whoever closes the file ends the stream.
+  const closed = (): void => void stream.destroy();
+  file.on("close", closed);
+  const forget = (): void => void file.off("close", closed);
+  stream.once("end", forget).once("close", forget);
   abortWith(signal, stream);
   return stream;
 }
@@ -131,6 +137,7 @@ export function writeStreamOf(
   const { encoding, autoClose = true, emitClose = true, start, flush = false } = options;
   checkEncoding(encoding);
   if (start !== undefined) integer("start", start, Number.MAX_SAFE_INTEGER);
+  checkFlag("flush", flush ?? false);
   const { Writable } = builtin("node:stream");
   let at = start ?? -1;
   let writing: Promise<unknown> = Promise.resolve();

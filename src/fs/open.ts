@@ -5,9 +5,8 @@
  */
 import { AT_EMPTY_PATH, STATX_DIOALIGN } from "../ffi/abi.ts";
 import { O_DIRECT } from "../ffi/arch.ts";
-import { openFlags } from "../loop/open_flags.ts";
-import { type FlagString, Uring } from "../mod.ts";
-import type { Flags, Mode, PathLike } from "./arguments.ts";
+import { Uring } from "../mod.ts";
+import { type Flags, flagsOf, type Mode, type PathLike } from "./arguments.ts";
 import { FileHandle } from "./file_handle.ts";
 import { openFd } from "./transfer.ts";
 
@@ -51,7 +50,7 @@ export async function open(
     return new FileHandle(await openFd(path, flags ?? "r", mode));
   }
   if (flags.direct !== true) return new FileHandle(await openFd(path, flags.flags ?? "r", flags.mode));
-  const bits = openFlags((flags.flags ?? "r") as FlagString | number) | O_DIRECT;
+  const bits = flagsOf(flags.flags, "r") | O_DIRECT;
   const fd = await openFd(path, bits, flags.mode);
   try {
     const about = await Uring.shared.statx("", { dirfd: fd, flags: AT_EMPTY_PATH, mask: STATX_DIOALIGN });

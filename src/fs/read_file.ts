@@ -3,10 +3,8 @@
  *
  * @module
  */
-import { openFlags } from "../loop/open_flags.ts";
-import type { FlagString } from "../mod.ts";
 import type { Buffer } from "node:buffer";
-import { type Flags, optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
+import { type Flags, flagsOf, optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
 import { asBuffer, checkEncoding, decode, type Encoding } from "./encoding.ts";
 import { throwIfAborted, unlessAborted } from "./errors.ts";
 import { type FileLike, isFile } from "./file_handle.ts";
@@ -84,7 +82,7 @@ export async function readFile(
   const finish = (bytes: Uint8Array<ArrayBuffer>, borrowed: boolean): string | Buffer =>
     typeof encoding === "string" ? decode(bytes, encoding) : asBuffer(borrowed ? bytes.slice() : bytes);
   if (abort === undefined && buffer === undefined) {
-    return await readWhole(pathOf(path as PathLike), openFlags(flag as FlagString), finish);
+    return await readWhole(pathOf(path as PathLike), flagsOf(flag, "r"), finish);
   }
   await reading.enter();
   try {

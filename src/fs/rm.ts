@@ -5,9 +5,8 @@
  */
 import { DT_DIR } from "../ffi/abi.ts";
 import { Uring, UringError } from "../mod.ts";
-import { integer, type PathLike, pathOf } from "./arguments.ts";
+import { checkFlag, checkOptions, integer, type PathLike, pathOf } from "./arguments.ts";
 import { textOf } from "./calls.ts";
-import { typeError } from "./errors.ts";
 import { entriesAt, type Entry, pathIn } from "./scan.ts";
 
 /** Options of {@link rm}. */
@@ -28,6 +27,7 @@ type Path = string | Uint8Array;
 const AT_ONCE = 64;
 const MOST = 0x7fff_ffff;
 const EISDIR = -21;
+const NOT_THERE = new Set(["ENOENT", "ENOTDIR", "ENAMETOOLONG", "ELOOP"]);
 const AGAIN = new Set(["EBUSY", "EMFILE", "ENFILE", "ENOTEMPTY", "EPERM"]);
 
 /**
@@ -42,6 +42,7 @@ const AGAIN = new Set(["EBUSY", "EMFILE", "ENFILE", "ENOTEMPTY", "EPERM"]);
  * ```
  */
 export async function rm(path: PathLike, options?: RmOptions): Promise<void> {
+  checkOptions(options);
   const { force = false, maxRetries = 0, recursive = false, retryDelay = 100 } = options ?? {};
   checkFlag("force", force);
   checkFlag("recursive", recursive);
@@ -52,10 +53,9 @@ export async function rm(path: PathLike, options?: RmOptions): Promise<void> {
     return await Uring.shared.unlinkat(name);
   } catch (error) {
     if (!(error instanceof UringError)) throw error;
-    if (error.code === "ENOENT") {
-      if (force) return;
-      throw new UringError(error.errno, "lstat", { path: error.path });
-    }
+    if (error.code === "ENOENT" && force) return;
+    // Node looks first, and says so.
+    if (NOT_THERE.has(error.code)) throw new UringError(error.errno, "lstat", { path: error.path });
     if (error.code !== "EISDIR") throw told(error);
   }
   if (!recursive) throw directoryError(name);
@@ -66,15 +66,6 @@ export async function rm(path: PathLike, options?: RmOptions): Promise<void> {
       if (!(error instanceof UringError) || i > maxRetries || !AGAIN.has(error.code)) throw told(error);
       await Uring.shared.timeout(i * retryDelay);
     }
-  }
-}
-
-function checkFlag(name: string, value: unknown): void {
-  if (typeof value !== "boolean") {
-    throw typeError(
-      "ERR_INVALID_ARG_TYPE",
-      `The "options.${name}" property must be of type boolean. Received ${typeof value}`,
-    );
   }
 }
 

@@ -4,10 +4,9 @@
  * @module
  */
 import type { Buffer } from "node:buffer";
-import { bytesOf, type Flags, modeOf, type PathLike, pathOf } from "./arguments.ts";
+import { bytesOf, type Flags, flagsOf, modeOf, type PathLike, pathOf } from "./arguments.ts";
 import {
   type DirectDescriptor,
-  type FlagString,
   type OperationOptions,
   type TransferOptions,
   Uring,
@@ -37,7 +36,7 @@ const spare: Uint8Array<ArrayBuffer>[] = [];
 
 /** Opens a file. */
 export async function openFd(path: PathLike, flags: Flags, mode?: number | string | null): Promise<number> {
-  const options = { flags: flags as FlagString | number, mode: modeOf(mode, 0o666) };
+  const options = { flags: flagsOf(flags, "r"), mode: modeOf(mode, 0o666) };
   try {
     return await Uring.shared.openat(pathOf(path), options);
   } catch (error) {

@@ -55,7 +55,8 @@ export interface WriteVectorResult<T> {
 
 /** A length for a file: what is negative is 0, as in Node. @internal */
 export function lengthOf(length: number | null | undefined): number {
-  return Math.max(0, integer("len", Math.max(0, length ?? 0), Number.MAX_SAFE_INTEGER));
+  if (typeof length === "number" && Number.isInteger(length) && length < 0) return 0;
+  return integer("len", length ?? 0, Number.MAX_SAFE_INTEGER);
 }
 
 /** Works on memory that may be a page, which is not given back meanwhile. */

@@ -26,7 +26,7 @@ import { cString } from "../ffi/cstring.ts";
 import { inotify_event } from "../ffi/structs.ts";
 import { system } from "../ffi/system.ts";
 import { Uring, UringError } from "../mod.ts";
-import { integer, optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
+import { checkFlag, integer, optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
 import { call, textOf } from "./calls.ts";
 import { checkNameEncoding, type Encoding, type NameEncoding, nameOf } from "./encoding.ts";
 import { AbortError, typeError } from "./errors.ts";
@@ -93,6 +93,8 @@ export async function* watch(
   const { encoding, signal, ...rest } = optionsOf<WatchOptions>(options);
   checkNameEncoding(encoding as NameEncoding);
   const { maxQueue = MOST_QUEUED, overflow = "ignore", recursive = false, persistent = true } = rest;
+  checkFlag("persistent", persistent);
+  checkFlag("recursive", recursive);
   integer("options.maxQueue", maxQueue, Number.MAX_SAFE_INTEGER);
   if (overflow !== "ignore" && overflow !== "throw") {
     throw typeError(

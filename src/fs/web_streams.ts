@@ -12,6 +12,10 @@ export interface StreamFile {
   use<T>(syscall: string, use: (fd: number) => Promise<T>): Promise<T>;
   /** Closes the file. */
   close(): Promise<void>;
+  /** Listens to the file being closed. */
+  on(event: "close", listener: () => void): unknown;
+  /** Ends that. */
+  off(event: "close", listener: () => void): unknown;
 }
 
 /** Where a stream reads or writes. */
@@ -80,20 +84,36 @@ export function readableOf(
   done: () => void,
 ): ReadableStream<Uint8Array> {
   const ahead = new ReadAhead(file, options.start);
+  let ended = false;
+  let closed = (): void => {};
   const end = async (): Promise<void> => {
+    ended = true;
+    file.off("close", closed);
     done();
     if (options.autoClose === true) await file.close();
   };
   return new ReadableStream({
     type: "bytes",
+    start(controller): void {
+      // Whoever closes the file ends the stream.
+      closed = (): void => {
+        ended = true;
+        controller.close();
+        controller.byobRequest?.respond(0);
+        done();
+      };
+      file.on("close", closed);
+    },
     async pull(controller): Promise<void> {
       let chunk: Uint8Array<ArrayBuffer>;
       try {
         chunk = await ahead.take();
       } catch (error) {
+        if (ended) return;
         await end();
         throw error;
       }
+      if (ended) return;
       const request = controller.byobRequest;
       if (chunk.length === 0) {
         controller.close();

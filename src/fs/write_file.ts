@@ -4,7 +4,7 @@
  * @module
  */
 import { Uring } from "../mod.ts";
-import { type Flags, type Mode, optionsOf, type PathLike, signalOf } from "./arguments.ts";
+import { checkFlag, type Flags, type Mode, optionsOf, type PathLike, signalOf } from "./arguments.ts";
 import { checkEncoding, chunksOf, type Contents, type Encoding } from "./encoding.ts";
 import { throwIfAborted, unlessAborted } from "./errors.ts";
 import { type FileLike, isFile } from "./file_handle.ts";
@@ -42,7 +42,8 @@ export async function writeFile(
   options?: Encoding | WriteFileOptions | null,
 ): Promise<void> {
   if (isFile(path)) return await path.writeFile(data, options);
-  const { encoding, mode, flag = "w", signal, flush } = optionsOf<WriteFileOptions>(options);
+  const { encoding, mode, flag, signal, flush = false } = optionsOf<WriteFileOptions>(options);
+  checkFlag("flush", flush ?? false);
   checkEncoding(encoding);
   const abort = signalOf(signal);
   throwIfAborted(abort);
@@ -50,7 +51,7 @@ export async function writeFile(
   await writing.enter();
   try {
     throwIfAborted(abort);
-    await withFile(path as PathLike, flag, mode, async (fd) => {
+    await withFile(path as PathLike, flag ?? "w", mode, async (fd) => {
       await writeChunks(fd, chunks, abort);
       if (flush === true) await Uring.shared.fsync(fd);
     });
@@ -75,6 +76,6 @@ export async function appendFile(
   data: Contents,
   options?: Encoding | WriteFileOptions | null,
 ): Promise<void> {
-  const { flag = "a", ...rest } = optionsOf<WriteFileOptions>(options);
-  await writeFile(path, data, { ...rest, flag });
+  const { flag, ...rest } = optionsOf<WriteFileOptions>(options);
+  await writeFile(path, data, { ...rest, flag: flag ?? "a" });
 }

@@ -46,7 +46,7 @@ test("read: every signature", async () => {
       ["ERR_OUT_OF_RANGE", file.read(buffer, 0, 1, 1.5)],
       ["ERR_OUT_OF_RANGE", file.read(buffer, 0, 1, -2)],
       ["ERR_INVALID_ARG_TYPE", file.read({ buffer: "x" as never })],
-      ["ERR_INVALID_ARG_VALUE", file.read(new Uint8Array(0))],
+      ["ERR_INVALID_ARG_VALUE", file.read(new Uint8Array(0), 0, 1)],
     ] as const
   ) assert.equal((await failure(reading)).code, code);
   const denied = await failure(file.write("x"));
