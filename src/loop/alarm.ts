@@ -13,9 +13,9 @@ import {
   SOCK_NONBLOCK,
   SOCK_STREAM,
 } from "../ffi/abi.ts";
-import type { EventReader, Pinned, Watched } from "../ffi/adapter.ts";
+import type { EventReader, Watched } from "../ffi/adapter.ts";
 import { check, UringError } from "../ffi/errors.ts";
-import { pinned } from "../ffi/pin.ts";
+import { Mapping } from "../ffi/memory.ts";
 import { adapter, system } from "../ffi/system.ts";
 import { Ring } from "../ring/ring.ts";
 
@@ -63,6 +63,7 @@ export async function makeAlarm(onWake: () => void): Promise<Alarm> {
   return await ReaderAlarm.make(eventfd, onWake);
 }
 
+const PAGE = 4096;
 /** The `user_data` of the bridge's READ. */
 const READ = 1;
 
@@ -71,7 +72,9 @@ class BridgeAlarm implements Alarm {
   readonly eventfd: number;
   readonly #ring: Ring;
   readonly #sender: number;
-  readonly #memory: Pinned;
+  // Not the runtime's memory: that of a Worker is freed when it is terminated, at which the kernel may still read the
+  // eventfd into it.
+  readonly #memory: Mapping;
   #watched: Watched | null = null;
   #armed = false;
 
@@ -79,7 +82,7 @@ class BridgeAlarm implements Alarm {
     this.eventfd = eventfd;
     this.#ring = ring;
     this.#sender = sender;
-    this.#memory = pinned(16);
+    this.#memory = Mapping.anonymous(PAGE);
   }
 
   static async make(eventfd: number, onWake: () => void): Promise<BridgeAlarm> {
