@@ -32,7 +32,6 @@ export interface CopyFileOptions {
 const CHUNK = 512 * 1024;
 const PERMISSIONS = 0o777;
 const MOST_MODE = 7;
-const ENOTSUP = 95;
 /** What file systems say that cannot share these blocks: `EOPNOTSUPP`, `EXDEV`, `EINVAL`, `ENOTTY`, `ENOSYS`. */
 const NO_CLONE = new Set([-95, -18, -22, -25, -38]);
 
@@ -41,7 +40,7 @@ const NO_CLONE = new Set([-95, -18, -22, -25, -38]);
  * that fails midway is removed.
  *
  * @param mode `constants.COPYFILE_EXCL`: fail with `EEXIST` when there is a file already. `COPYFILE_FICLONE`: share
- * blocks where the file system can; `COPYFILE_FICLONE_FORCE`: share them or fail with `ENOTSUP`. Or options.
+ * blocks where the file system can; `COPYFILE_FICLONE_FORCE`: share them or fail with `ENOTSUP`, `EXDEV`…. Or options.
  *
  * @example
  * ```ts
@@ -107,8 +106,7 @@ function cloned(from: number, to: number, mode: number): boolean {
   const result = system().files.ioctl(to, FICLONE, from);
   if (result >= 0) return true;
   const force = (mode & constants.COPYFILE_FICLONE_FORCE) !== 0;
-  if (!NO_CLONE.has(result)) throw new UringError(result, "copyfile");
-  if (force) throw new UringError(ENOTSUP, "copyfile");
+  if (force || !NO_CLONE.has(result)) throw new UringError(result, "copyfile");
   return false;
 }
 

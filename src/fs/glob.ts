@@ -8,7 +8,7 @@ import { Uring, UringError } from "../mod.ts";
 import { Dirent, typeOfMode } from "./dirent.ts";
 import { typeError } from "./errors.ts";
 import { entriesAt, type Entry, join, typeOf } from "./scan.ts";
-import { pathOf } from "./arguments.ts";
+import { checkOptions, pathOf } from "./arguments.ts";
 import { type Piece, piecesOf } from "./glob_pattern.ts";
 
 /** Options of {@link glob}. */
@@ -75,6 +75,8 @@ export async function* glob(
       );
     }
   }
+  checkOptions(options);
+  checkExclude(options.exclude);
   const walk = new Walk(options);
   const seen = new Set<string>();
   for await (const { path, entry } of walk.find(patterns.flatMap(piecesOf))) {
@@ -83,6 +85,15 @@ export async function* glob(
     yield options.withFileTypes === true ? entry : path;
   }
   return undefined;
+}
+
+function checkExclude(exclude: unknown): void {
+  if (exclude === undefined || typeof exclude === "function") return;
+  if (Array.isArray(exclude) && exclude.every((one) => typeof one === "string")) return;
+  throw typeError(
+    "ERR_INVALID_ARG_TYPE",
+    'The "options.exclude" property must be a function or an instance of string[].',
+  );
 }
 
 class Walk {

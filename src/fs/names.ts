@@ -38,6 +38,7 @@ export async function link(existingPath: PathLike, newPath: PathLike): Promise<v
 
 /** Makes `path` a symbolic link that says `target`; Linux 5.15. `type` means something on Windows only. */
 export async function symlink(target: PathLike, path: PathLike, type?: string | null): Promise<void> {
+  const [from, to] = [pathOf(target, "target"), pathOf(path)];
   if (!TYPES.includes(type)) {
     throw typeError(
       "ERR_FS_INVALID_SYMLINK_TYPE",
@@ -45,7 +46,7 @@ export async function symlink(target: PathLike, path: PathLike, type?: string | 
     );
   }
   try {
-    await Uring.shared.symlinkat(pathOf(target, "target"), pathOf(path));
+    await Uring.shared.symlinkat(from, to);
   } catch (error) {
     throw named(error, "symlink");
   }

@@ -123,6 +123,7 @@ export function readStreamOf(
   file.on("close", closed);
   const forget = (): void => void file.off("close", closed);
   stream.once("end", forget).once("close", forget);
+  forgetFd(stream, autoClose);
   abortWith(signal, stream);
   return stream;
 }
@@ -172,11 +173,17 @@ export function writeStreamOf(
     destroy: destroyer(file, autoClose, () => writing, done),
   }) as unknown as WriteStream & { fd: number };
   Object.assign(stream, { fd, bytesWritten: 0, pending: false, path: undefined, start, autoClose });
+  forgetFd(stream, autoClose);
   stream.close = (callback): void => {
     if (!autoClose) stream.on("finish", () => stream.destroy());
     closeStream(stream, callback, () => stream.end());
   };
   return stream;
+}
+
+/** A stream that has closed its file has no descriptor. */
+function forgetFd(stream: ReadStream | WriteStream, autoClose: boolean): void {
+  if (autoClose) stream.once("close", () => Object.assign(stream, { fd: null, pending: true }));
 }
 
 /** The lines of a file: `node:readline` over a stream of it. */

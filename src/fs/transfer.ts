@@ -36,9 +36,10 @@ const spare: Uint8Array<ArrayBuffer>[] = [];
 
 /** Opens a file. */
 export async function openFd(path: PathLike, flags: Flags, mode?: number | string | null): Promise<number> {
+  const name = pathOf(path);
   const options = { flags: flagsOf(flags, "r"), mode: modeOf(mode, 0o666) };
   try {
-    return await Uring.shared.openat(pathOf(path), options);
+    return await Uring.shared.openat(name, options);
   } catch (error) {
     throw named(error, "open");
   }

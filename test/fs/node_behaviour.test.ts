@@ -5,6 +5,7 @@ import {
   access,
   cp,
   type FileHandle,
+  glob,
   mkdir,
   open,
   opendir,
@@ -69,6 +70,10 @@ test("close: streams that end leave no listener behind, and the one that closes 
   assert.equal(file.listenerCount("close"), 0);
   let closed = false;
   file.once("close", () => closed = true);
+  const written = await open(dir.of("g"), "w");
+  const stream = written.createWriteStream();
+  await new Promise<void>((resolve) => stream.once("close", resolve).end("text"));
+  assert.deepEqual([written.fd, stream.pending, (stream as unknown as { fd: unknown }).fd], [-1, true, null]);
   const lines = [];
   for await (const line of file.readLines({ start: 5 })) lines.push(line);
   assert.deepEqual(lines, ["56789"]);
@@ -156,6 +161,11 @@ test("arguments: what is no flag, no option, no type is refused before anything 
     ["ERR_INVALID_ARG_TYPE", () => cp(dir.of("f"), dir.of("g"), "text" as never)],
     ["ERR_INVALID_ARG_TYPE", () => truncate(dir.of("f"), "1" as never)],
     ["ERR_INVALID_ARG_TYPE", () => truncate(undefined as never, "1" as never)],
+    ["ERR_INVALID_ARG_TYPE", () => open(1 as never, "x")],
+    ["ERR_INVALID_ARG_TYPE", () => symlink(1 as never, dir.of("l"), "hard")],
+    ["ERR_INVALID_ARG_TYPE", () => glob("*", null as never).next()],
+    ["ERR_INVALID_ARG_TYPE", () => glob("*", { exclude: "text" as never }).next()],
+    ["ERR_INVALID_ARG_TYPE", () => glob("*", { exclude: [1] as never }).next()],
     ["ERR_FS_INVALID_SYMLINK_TYPE", () => symlink("f", dir.of("l"), "hard")],
     ["ERR_OUT_OF_RANGE", () => opendir(dir.path, { bufferSize: 0 })],
     ["ERR_INVALID_ARG_TYPE", () => watch(dir.path, { persistent: 1 as never }).next()],
