@@ -406,7 +406,10 @@ export class FileHandle extends Emitter implements AsyncDisposable {
     const isOptions = typeof last === "object" && last !== null && !("transform" in last);
     const options = isOptions ? last as PullOptions : {};
     checkPull(options);
-    return pullFrom(this, (isOptions ? args.slice(0, -1) : args) as Transform[], options, this.#lock());
+    // Refused at once when somebody else reads; taken for good with the first batch.
+    this.#lock()();
+    const transforms = (isOptions ? args.slice(0, -1) : args) as Transform[];
+    return pullFrom(this, transforms, options, () => this.#lock());
   }
 
   /** A writer of `node:stream/iter` into the file. */

@@ -5,7 +5,7 @@
  */
 import { system } from "../ffi/system.ts";
 import { Uring, UringError } from "../mod.ts";
-import { integer } from "./arguments.ts";
+import { checkFlag, integer, signalOf } from "./arguments.ts";
 import { AbortError, typeError } from "./errors.ts";
 import { writeAll } from "./transfer.ts";
 import type { StreamFile } from "./web_streams.ts";
@@ -57,8 +57,9 @@ export async function* pullFrom(
   file: StreamFile,
   transforms: readonly Transform[],
   options: PullOptions,
-  done: () => void,
+  lock: () => () => void,
 ): AsyncGenerator<Uint8Array[], undefined> {
+  const done = lock();
   const stop = new AbortController();
   const abort = (): void => stop.abort(options.signal?.reason);
   options.signal?.addEventListener("abort", abort, { once: true });
@@ -78,6 +79,8 @@ export async function* pullFrom(
 
 /** Checks the options of a pull. */
 export function checkPull(options: PullOptions): void {
+  checkFlag("autoClose", options.autoClose ?? false);
+  signalOf(options.signal);
   if (options.start !== undefined) integer("options.start", options.start, Number.MAX_SAFE_INTEGER);
   if (options.limit !== undefined) integer("options.limit", options.limit, Number.MAX_SAFE_INTEGER);
   if (options.chunkSize !== undefined) integer("options.chunkSize", options.chunkSize, MOST_CHUNK);
@@ -141,8 +144,6 @@ export interface WriteOptions {
   /** Has the promise reject with an `AbortError` when it is aborted before the write begins. */
   signal?: AbortSignal;
 }
-
-const EBADF = 9;
 
 /** Writes a file in order. */
 export class FileWriter implements Disposable, AsyncDisposable {
@@ -270,7 +271,7 @@ export class FileWriter implements Disposable, AsyncDisposable {
 
   #assertOpen(): void {
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#ended) throw new UringError(EBADF, "write", { hint: "the writer has ended" });
+    if (this.#ended) throw typeError("ERR_INVALID_STATE", "Invalid state: The writer is closed");
   }
 
   /** The same as {@link FileWriter.fail}, unless it has ended. */

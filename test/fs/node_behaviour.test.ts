@@ -103,6 +103,27 @@ test("readableWebStream, pull, writer: of a closed file", async () => {
   await assert.rejects(file.stat(), { code: "EBADF", syscall: "fstat" });
 });
 
+test("pull: takes the file with the first batch, not before", async () => {
+  using dir = new TempDir();
+  const file = await opened(dir);
+  const [first, second] = [file.pull({ chunkSize: 4 }), file.pull()];
+  assert.equal((await first.next()).value?.[0]?.length, 4);
+  const locked = { code: "ERR_INVALID_STATE", message: /locked/ };
+  await assert.rejects(second.next(), locked);
+  assert.throws(() => file.pull(), locked);
+  assert.throws(() => file.writer(), locked);
+  await first.return(undefined);
+  const writer = file.writer();
+  assert.equal(await writer.end(), 0);
+  await assert.rejects(writer.write("more"), { name: "TypeError", message: /closed/ });
+  const last = file.pull();
+  for (const wrong of [{ autoClose: 1 }, { signal: {} }, { start: "1" }]) {
+    assert.throws(() => file.pull(wrong as never), { code: "ERR_INVALID_ARG_TYPE" });
+  }
+  await file.close();
+  await assert.rejects(last.next(), { code: "ERR_INVALID_STATE", message: /closed/ });
+});
+
 test("read: nothing into an empty buffer; what is no buffer is refused", async () => {
   using dir = new TempDir();
   await using file = await opened(dir);
