@@ -11,20 +11,21 @@ import {
   IORING_SETUP_TASKRUN_FLAG,
   IOSQE_ASYNC,
   IOSQE_IO_DRAIN,
-  IOSQE_IO_LINK,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
 import type { Cqe } from "../ring/cqe.ts";
 import type { Ring } from "../ring/ring.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import { Arena } from "./arena.ts";
-import { BLOCKING, Canceller, NOBODY, replaceByNop, SWEEP_FIRST, SWEEP_MOST } from "./canceller.ts";
+import { Canceller, NOBODY, SWEEP_FIRST, SWEEP_MOST } from "./canceller.ts";
 import { wasCancelled } from "./failure.ts";
+import { type MessageSink, MOST_TAG } from "./message_sink.ts";
 import { enrol, leak } from "./memory_users.ts";
 import { type CompletionSink, type Op, OpTable, STAGED } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
 import { reject, settle } from "./settle.ts";
 import { Staging } from "./staging.ts";
+import { TimeLimits, TIMEOUT_SIDE } from "./time_limits.ts";
 import { type Sleeper, waker } from "./waker.ts";
 
 /** How many flushes in a row may complete inline before the runtime's macrotasks get a turn. */
@@ -35,15 +36,6 @@ const DEFERRED_CALLS = 8;
 
 /** How long closing waits for the next of the operations that were cancelled to end, in milliseconds. */
 const CLOSE_LIMIT = 10_000;
-
-/** Set in `user_data`'s high half for the timeout linked to an operation. */
-const TIMEOUT_SIDE = 0x4000_0000;
-
-/**
- * The largest tag of a message from another ring. Its `user_data` is {@link NOBODY}, which no operation has, with the sign
- * bit of the high half set, which no request to cancel has, over the tag.
- */
-export const MOST_TAG = 0x7fff_ffff;
 
 const ENOENT = -2;
 const EAGAIN = -11;
@@ -60,14 +52,6 @@ let executing: Op;
 const executor = (resolve: (value: never) => void): void => {
   executing.resolve = resolve;
 };
-
-/** What takes the messages of other rings. */
-export interface MessageSink {
-  /** Called for each. */
-  message(tag: number, res: number): void;
-  /** Called when the ring closes. */
-  end(error: UringError): void;
-}
 
 type Phase = "open" | "closing" | "closed";
 
@@ -98,6 +82,7 @@ export class Driver implements Sleeper {
   readonly #ops: Op[] = this.#table.ops;
   readonly #staging: Staging;
   readonly #canceller: Canceller;
+  readonly #limits: TimeLimits;
   readonly #blindlyDeferred: boolean;
   #phase: Phase = "open";
   #scheduled = false;
@@ -119,6 +104,7 @@ export class Driver implements Sleeper {
       IORING_SETUP_DEFER_TASKRUN;
     this.#staging = new Staging(ring, this.#ops);
     this.#canceller = new Canceller(this, this.#table);
+    this.#limits = new TimeLimits(this, this.#staging, this.#canceller);
     const stable = (ring.features & IORING_FEAT_SUBMIT_STABLE) !== 0 &&
       (ring.flags & IORING_SETUP_SQPOLL) === 0;
     this.arena = new Arena(stable);
@@ -208,7 +194,7 @@ export class Driver implements Sleeper {
     if (options !== undefined) {
       this.#applyFlags(op, options);
       if (options.timeout !== undefined) {
-        sqes.push(this.#linkTimeout(op, options.timeout, this.#staging.loose()));
+        sqes.push(this.#limits.link(op, options.timeout, this.#staging.loose()));
       }
       if (options.signal !== undefined) this.#canceller.listen(op, options.signal);
     }
@@ -260,7 +246,7 @@ export class Driver implements Sleeper {
 
   #apply(op: Op, options: OperationOptions): void {
     this.#applyFlags(op, options);
-    if (options.timeout !== undefined) this.#applyTimeout(op, options.timeout);
+    if (options.timeout !== undefined) this.#limits.apply(op, options.timeout);
     if (options.signal !== undefined) this.#canceller.listen(op, options.signal);
   }
 
@@ -272,39 +258,6 @@ export class Driver implements Sleeper {
     }
     if (options.async === true) op.sqe!.flags |= IOSQE_ASYNC;
     if (options.personality !== undefined) op.sqe!.personality = options.personality.id;
-  }
-
-  #applyTimeout(op: Op, timeout: number): void {
-    // The operation and its timeout must stand side by side in one submission.
-    const inRing = op.batch !== STAGED;
-    const beside = inRing ? this.ring.getSqe() : this.#staging.add();
-    if (beside !== null) {
-      this.#linkTimeout(op, timeout, beside);
-      return;
-    }
-    // The ring ends right behind the operation: leave a no-op there and stage the pair.
-    const staged = this.#staging.add();
-    staged.copyFrom(op.sqe!);
-    replaceByNop(op.sqe!, NOBODY, 0);
-    this.inFlight++;
-    op.sqe = staged;
-    op.batch = STAGED;
-    this.#linkTimeout(op, timeout, this.#staging.add());
-  }
-
-  #linkTimeout(op: Op, timeout: number, sqe: Sqe): Sqe {
-    const span = this.arena.timespec(timeout);
-    op.sqe!.flags |= IOSQE_IO_LINK;
-    sqe.prepLinkTimeout(span.address, 0);
-    sqe.setUserData(op.slot, op.generation | TIMEOUT_SIDE);
-    const extra = op.extra ??= {};
-    extra.timeout = timeout;
-    if (span.owner !== null) op.pins = [op.pins, span.owner];
-    const blocks = BLOCKING.has(op.name) || (op.sqe!.flags & IOSQE_ASYNC) !== 0;
-    if (blocks && extra.chained !== true) this.#canceller.limit(op, timeout);
-    op.pending++;
-    this.inFlight++;
-    return sqe;
   }
 
   /** Whether the kernel has not seen an operation yet. */

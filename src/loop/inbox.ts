@@ -6,7 +6,8 @@
 import { kernelHas } from "../ffi/kernel.ts";
 import type { UringError } from "../ffi/errors.ts";
 import { closeDirect, type DirectDescriptor, type DirectTable } from "./direct.ts";
-import type { Driver, MessageSink } from "./driver.ts";
+import type { Driver } from "./driver.ts";
+import type { MessageSink } from "./message_sink.ts";
 
 /**
  * Where messages for a `Uring` go: what its {@link Inbox} gives, and what `msgRing` and `sendFd` take. It can be posted to
