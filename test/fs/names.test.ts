@@ -123,6 +123,7 @@ test("rmdir, unlink, rename", async () => {
     const missing = await failure(fs[name](from));
     assert.equal(missing.message, `ENOENT: no such file or directory, ${name} '${from}'`);
   }
-  assert.equal((await failure(fs.rmdir("/etc/hostname"))).code, "ENOTDIR");
+  writeFileSync(dir.of("file"), "");
+  assert.equal((await failure(fs.rmdir(dir.of("file")))).code, "ENOTDIR");
   assert.equal((await failure(fs.unlink(dir.path))).code, "EISDIR");
 });
