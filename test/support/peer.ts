@@ -52,9 +52,10 @@ export class Turns {
   await(): readonly [number, number] {
     const words = this.#words;
     const other = 1 - this.#mine;
-    const seen = Atomics.load(words, other);
-    if (seen === this.#awaited) {
-      assert.notEqual(Atomics.wait(words, other, seen, PATIENCE), "timed-out", "the other thread is gone");
+    // The notification of an earlier turn may come late and wake this side without a turn of its own.
+    while (Atomics.load(words, other) === this.#awaited) {
+      const woken = Atomics.wait(words, other, this.#awaited, PATIENCE);
+      assert.notEqual(woken, "timed-out", "the other thread is gone");
     }
     this.#awaited++;
     return [Atomics.load(words, 2 + 2 * other), Atomics.load(words, 3 + 2 * other)];
