@@ -38,6 +38,14 @@ declare namespace Bun {
   /** Connects, or watches a connected socket that is open already. */
   function connect(options: Address & { socket: SocketHandler }): Promise<Socket>;
 
+  const dns: {
+    /** Looks a host name up. */
+    lookup(
+      hostname: string,
+      options: { backend?: "libc" | "c-ares" | "system"; family?: 0 | 4 | 6; socketType?: "tcp" | "udp" },
+    ): Promise<{ address: string; family: 4 | 6; ttl: number }[]>;
+  };
+
   interface BunFile {
     readonly size: number;
     text(): Promise<string>;

@@ -59,6 +59,14 @@ export interface EventReader {
   close(): void;
 }
 
+/** What `getaddrinfo` said of a name. */
+export interface NameAddresses {
+  /** 0, or one of C's `EAI_*`. */
+  readonly status: number;
+  /** The addresses in `getaddrinfo`'s order, as text; those that need it with a zone: `"fe80::1%eth0"`. */
+  readonly addresses: readonly string[];
+}
+
 /** One runtime's way of calling C and of touching memory. */
 export interface Adapter {
   /** Which runtime this is. */
@@ -85,4 +93,6 @@ export interface Adapter {
   watch(fd: number, onReadable: () => void): Promise<Watched>;
   /** Waits for an eventfd without the event loop's help. */
   openEventReader(library: string, fd: number): EventReader;
+  /** Looks a host name up (`getaddrinfo`, `AF_UNSPEC`, `AF_INET` or `AF_INET6`) on a thread of the runtime's. */
+  lookup(library: string, hostname: string, family: number): Promise<NameAddresses>;
 }

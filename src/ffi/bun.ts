@@ -5,7 +5,8 @@
  */
 import { dlopen, FFIType, ptr, toArrayBuffer } from "bun:ffi";
 import type { Pointer } from "bun:ffi";
-import type { Adapter, EnterCalls, EventReader, Pinned, Watched } from "./adapter.ts";
+import { AF_INET, AF_UNSPEC, EAI_AGAIN, EAI_FAIL, EAI_MEMORY, EAI_NONAME } from "./abi.ts";
+import type { Adapter, EnterCalls, EventReader, NameAddresses, Pinned, Watched } from "./adapter.ts";
 import type { ArgType, Functions, SymbolTable } from "./symbols.ts";
 
 const ARG: Record<ArgType, FFIType> = {
@@ -158,6 +159,27 @@ function openEventReader(library: string, fd: number): EventReader {
   };
 }
 
+const EAI: Readonly<Record<string, number>> = {
+  DNS_ENOTFOUND: EAI_NONAME,
+  DNS_ENODATA: EAI_NONAME,
+  DNS_EAI_AGAIN: EAI_AGAIN,
+  DNS_ENOMEM: EAI_MEMORY,
+};
+
+// Bun's calls of C are none that another thread could make; its own resolver has threads, and libc's answers.
+async function lookup(_library: string, hostname: string, family: number): Promise<NameAddresses> {
+  try {
+    const found = await Bun.dns.lookup(hostname, {
+      backend: "libc",
+      family: family === AF_UNSPEC ? 0 : family === AF_INET ? 4 : 6,
+      socketType: "tcp",
+    });
+    return { status: 0, addresses: found.map(({ address }) => address) };
+  } catch (error) {
+    return { status: EAI[(error as { code?: string }).code ?? ""] ?? EAI_FAIL, addresses: [] };
+  }
+}
+
 /** Bun. */
 export const adapter: Adapter = {
   name: "bun",
@@ -173,4 +195,5 @@ export const adapter: Adapter = {
     toArrayBuffer(address as Pointer, 0, byteLength),
   watch,
   openEventReader,
+  lookup,
 };

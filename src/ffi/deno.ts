@@ -3,7 +3,9 @@
  *
  * @module
  */
-import type { Adapter, EnterCalls, EventReader, Pinned, Watched } from "./adapter.ts";
+import { NI_MAXHOST, NI_NUMERICHOST, SOCK_STREAM } from "./abi.ts";
+import type { Adapter, EnterCalls, EventReader, NameAddresses, Pinned, Watched } from "./adapter.ts";
+import { addrinfo } from "./structs.ts";
 import type { ArgType, Functions, SymbolTable } from "./symbols.ts";
 
 const ARG = { i32: "i32", u32: "u32", word: "i64", bytes: "buffer" } as const satisfies Record<
@@ -174,6 +176,74 @@ function openEventReader(library: string, fd: number): EventReader {
   };
 }
 
+const NAMES = {
+  // void *calloc(size_t count, size_t size)
+  calloc: { parameters: ["usize", "usize"], result: "pointer" },
+  // void free(void *memory)
+  free: { parameters: ["pointer"], result: "void" },
+  // int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result)
+  getaddrinfo: {
+    parameters: ["pointer", "pointer", "pointer", "pointer"],
+    result: "i32",
+    nonblocking: true,
+  },
+  // void freeaddrinfo(struct addrinfo *result)
+  freeaddrinfo: { parameters: ["pointer"], result: "void" },
+  // int getnameinfo(const struct sockaddr *address, socklen_t, char *host, socklen_t, char *service, socklen_t, int)
+  getnameinfo: {
+    parameters: ["pointer", "u32", "buffer", "u32", "pointer", "u32", "i32"],
+    result: "i32",
+  },
+} as const;
+
+let names: Deno.DynamicLibrary<typeof NAMES>["symbols"] | undefined;
+
+async function lookup(library: string, hostname: string, family: number): Promise<NameAddresses> {
+  const c = names ??= Deno.dlopen(library, NAMES).symbols;
+  const node = new TextEncoder().encode(hostname);
+  const resultAt = addrinfo.size;
+  const nodeAt = resultAt + 8;
+  const size = nodeAt + node.length + 1;
+  // C's memory and not JavaScript's: the call goes on when this thread, a Worker's, is ended.
+  const memory = c.calloc(1n, BigInt(size));
+  if (memory === null) throw new RangeError("Out of memory");
+  const bytes = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(memory, size));
+  const view = new DataView(bytes.buffer);
+  view.setInt32(addrinfo.ai_family, family, true);
+  // One entry per address instead of one for each type of socket.
+  view.setInt32(addrinfo.ai_socktype, SOCK_STREAM, true);
+  bytes.set(node, nodeAt);
+  const at = (offset: number): Deno.PointerValue => Deno.UnsafePointer.offset(memory, offset);
+  try {
+    const status = await c.getaddrinfo(at(nodeAt), null, memory, at(resultAt));
+    if (status !== 0) return { status, addresses: [] };
+    const list = Deno.UnsafePointer.create(view.getBigUint64(resultAt, true));
+    try {
+      return { status, addresses: addressTexts(list) };
+    } finally {
+      c.freeaddrinfo(list);
+    }
+  } finally {
+    c.free(memory);
+  }
+}
+
+/** The addresses of a list of `struct addrinfo` as text. */
+function addressTexts(list: Deno.PointerValue): string[] {
+  const texts: string[] = [];
+  const host = new Uint8Array(NI_MAXHOST);
+  for (let entry = list; entry !== null;) {
+    const info = new Deno.UnsafePointerView(entry);
+    const address = Deno.UnsafePointer.create(info.getBigUint64(addrinfo.ai_addr));
+    const length = info.getUint32(addrinfo.ai_addrlen);
+    if (names!.getnameinfo(address, length, host, host.length, null, 0, NI_NUMERICHOST) === 0) {
+      texts.push(new TextDecoder().decode(host.subarray(0, host.indexOf(0))));
+    }
+    entry = Deno.UnsafePointer.create(info.getBigUint64(addrinfo.ai_next));
+  }
+  return texts;
+}
+
 /** Deno. */
 export const adapter: Adapter = {
   name: "deno",
@@ -189,4 +259,5 @@ export const adapter: Adapter = {
     Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(BigInt(address))!, byteLength),
   watch,
   openEventReader,
+  lookup,
 };

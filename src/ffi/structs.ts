@@ -408,6 +408,37 @@ export const sockaddr_in6 = {
 } as const;
 export const sockaddr_un = { size: 110, align: 2, sun_family: 0, sun_path: 2, sun_path_size: 108 } as const;
 export const sockaddr_storage = { size: 128, align: 8, ss_family: 0 } as const;
+export const addrinfo = {
+  size: 48,
+  align: 8,
+  ai_flags: 0,
+  ai_family: 4,
+  ai_socktype: 8,
+  ai_protocol: 12,
+  ai_addrlen: 16,
+  ai_addr: 24,
+  ai_canonname: 32,
+  ai_next: 40,
+} as const;
+export const ip_mreqn = { size: 12, align: 4, imr_multiaddr: 0, imr_address: 4, imr_ifindex: 8 } as const;
+export const group_req = { size: 136, align: 8, gr_interface: 0, gr_group: 8, gr_group_size: 128 } as const;
+export const group_source_req = {
+  size: 264,
+  align: 8,
+  gsr_interface: 0,
+  gsr_group: 8,
+  gsr_group_size: 128,
+  gsr_source: 136,
+  gsr_source_size: 128,
+} as const;
+export const in_pktinfo = { size: 12, align: 4, ipi_ifindex: 0, ipi_spec_dst: 4, ipi_addr: 8 } as const;
+export const in6_pktinfo = {
+  size: 20,
+  align: 4,
+  ipi6_addr: 0,
+  ipi6_addr_size: 16,
+  ipi6_ifindex: 16,
+} as const;
 export const statx = {
   size: 256,
   align: 8,

@@ -149,3 +149,9 @@ export const LIBC_FILES = {
   // int inotify_rm_watch(int fd, int watch)
   inotify_rm_watch: { result: "i32", args: ["i32", "i32"] },
 } as const;
+
+/** libc functions on networks; each is opened when it is first called. */
+export const LIBC_NET = {
+  // unsigned int if_nametoindex(const char *name)
+  if_nametoindex: { result: "i32", args: ["bytes"] },
+} as const;

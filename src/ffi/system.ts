@@ -11,6 +11,7 @@ import {
   LIBC,
   LIBC_FILES,
   LIBC_LATER,
+  LIBC_NET,
   LIBC_RARE,
   LIBURING,
   type SymbolTable,
@@ -48,6 +49,8 @@ export interface System extends EnterCalls, Functions<typeof LIBC>, Functions<ty
   readonly rare: Functions<typeof LIBC_RARE>;
   /** libc functions on files that io_uring has no operation for. */
   readonly files: Functions<typeof LIBC_FILES>;
+  /** libc functions on networks. */
+  readonly net: Functions<typeof LIBC_NET>;
 }
 
 let opened: System | undefined;
@@ -73,6 +76,7 @@ function openSystem(): System {
       return rare ??= withErrno(adapter.open(libc, LIBC_RARE), errno);
     },
     files: opensEach(LIBC_FILES, (table) => withErrno(adapter.open(libc, table), errno)),
+    net: opensEach(LIBC_NET, (table) => withErrno(adapter.open(libc, table), errno)),
   };
 }
 

@@ -99,7 +99,8 @@ export function decodeAddress(bytes: Uint8Array, length: number): SocketAddress 
   return { family: "unix", path: new TextDecoder().decode(end < 0 ? name : name.subarray(0, end)) };
 }
 
-function parseIpv4(text: string): Uint8Array {
+/** The four bytes of an IPv4 address in its usual notation. @internal */
+export function parseIpv4(text: string): Uint8Array {
   const parts = text.split(".");
   const ok = parts.length === 4 &&
     parts.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256);
@@ -107,7 +108,8 @@ function parseIpv4(text: string): Uint8Array {
   return Uint8Array.from(parts, Number);
 }
 
-function parseIpv6(text: string): Uint8Array {
+/** The 16 bytes of an IPv6 address, without a zone. @internal */
+export function parseIpv6(text: string): Uint8Array {
   const fail = (): never => {
     throw new TypeError(`Not an IPv6 address: ${text}`);
   };
@@ -133,8 +135,8 @@ function parseIpv6(text: string): Uint8Array {
   return bytes;
 }
 
-/** RFC 5952: lower case, the longest run of zeros (two or more) shortened. */
-function formatIpv6(bytes: Uint8Array): string {
+/** RFC 5952: lower case, the longest run of zeros (two or more) shortened. @internal */
+export function formatIpv6(bytes: Uint8Array): string {
   const words = Array.from({ length: 8 }, (_, i) => bytes[2 * i]! << 8 | bytes[2 * i + 1]!);
   if (words.slice(0, 5).every((word) => word === 0) && words[5] === 0xffff) {
     return `::ffff:${bytes.subarray(12).join(".")}`;

@@ -15,4 +15,6 @@ export { type Endpoint } from "./address.ts";
 export { Conn } from "./conn.ts";
 export { connect, type ConnectOptions } from "./connect.ts";
 export { AddressError } from "./errors.ts";
+export { type IpAddress } from "./ip.ts";
 export { listen, Listener, type ListenOptions } from "./listen.ts";
+export { NameError, resolve, type ResolvedAddress, type ResolveOptions } from "./resolve.ts";

@@ -21,7 +21,7 @@ const HEADERS = [
   ..."sys/socket.h sys/stat.h sys/statfs.h sys/syscall.h sys/uio.h sys/un.h sys/wait.h sys/xattr.h".split(
     " ",
   ),
-  ..."netinet/in.h netinet/tcp.h netinet/udp.h".split(" "),
+  ..."netdb.h netinet/in.h netinet/tcp.h netinet/udp.h".split(" "),
   ..."linux/falloc.h linux/filter.h linux/fs.h linux/fuse.h linux/futex.h linux/net_tstamp.h linux/errqueue.h linux/openat2.h linux/time_types.h"
     .split(" "),
   "linux/io_uring.h",
