@@ -14,6 +14,7 @@ export { type InetAddress, type SocketAddress, type UnixAddress, UringError } fr
 export { type Endpoint } from "./address.ts";
 export { Conn } from "./conn.ts";
 export { connect, type ConnectOptions } from "./connect.ts";
+export { DialError } from "./dial.ts";
 export { AddressError } from "./errors.ts";
 export { type IpAddress } from "./ip.ts";
 export { listen, Listener, type ListenOptions } from "./listen.ts";
