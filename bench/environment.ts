@@ -3,7 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import os from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { type Command, complaint, MissingError } from "./child.ts";
@@ -38,14 +38,14 @@ function executable(runtime: Runtime): string {
   return path;
 }
 
-/** The command that runs a program of `bench/programs/` under a runtime. */
+/** The command that runs a program of `bench/programs/`, or one with an absolute path, under a runtime. */
 export function script(
   runtime: Runtime,
   name: string,
   args: readonly string[],
   options: ScriptOptions = {},
 ): Command {
-  const path = join(ROOT, "bench", "programs", name);
+  const path = resolve(ROOT, "bench/programs", name);
   const { allow = ["ffi"], flags = [], env = {} } = options;
   const permissions = allow.map((permission) => `--allow-${permission}`);
   const before = runtime === "bun" ? flags : ["run", "--quiet", "--no-prompt", ...flags, ...permissions];

@@ -1,8 +1,16 @@
-/** What a program pays before its first operation: a whole process with the library beside an empty script. */
+/**
+ * What a program pays before its first operation: a whole process with the library, as sources and as the package that is
+ * installed from npm, beside an empty script.
+ */
 
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
 import type { Benchmark, Report } from "../benchmark.ts";
 import { type Command, runToEnd } from "../child.ts";
-import { compiled, onCpu, type Runtime, RUNTIME_NAMES, script } from "../environment.ts";
+import { compiled, onCpu, ROOT, type Runtime, RUNTIME_NAMES, script } from "../environment.ts";
 import type { Contender, Group, Runner, Sample } from "../harness.ts";
 import { measureGroups } from "../report.ts";
 
@@ -30,14 +38,35 @@ function oneShot(id: string, label: string, command: () => Command): Contender {
   };
 }
 
+const PROGRAM = "startup_nop.ts";
+
+/** A directory, outside of the repository and its import map, of a program that has the package installed. */
+function installed(): string {
+  const directory = mkdtempSync(join(tmpdir(), "uring-bench-"));
+  execFileSync(process.execPath, [
+    join(ROOT, "scripts/build-package.ts"),
+    join(directory, "node_modules/uring"),
+  ]);
+  writeFileSync(join(directory, "package.json"), '{ "type": "module", "dependencies": { "uring": "*" } }');
+  const source = readFileSync(join(ROOT, "bench/programs", PROGRAM), "utf8");
+  writeFileSync(join(directory, PROGRAM), source.replace("../../src/mod.ts", "uring"));
+  return directory;
+}
+
 /** Process time from start to exit, with the runtimes' caches of compiled code warm. */
 export const startup: Benchmark = {
   name: "startup",
   summary: "import and first awaited operation, beside an empty script",
-  run(settings, shown): Promise<Report> {
+  async run(settings, shown): Promise<Report> {
+    const directory = installed();
     const runtime = (of: Runtime): Contender[] => [
       oneShot(`${of}-empty`, `${RUNTIME_NAMES[of]}, empty script`, () => script(of, "startup_empty.ts", [])),
-      oneShot(`${of}-nop`, `${RUNTIME_NAMES[of]}, uring and one NOP`, () => script(of, "startup_nop.ts", [])),
+      oneShot(
+        `${of}-package`,
+        `${RUNTIME_NAMES[of]}, the package and one NOP`,
+        () => script(of, join(directory, PROGRAM), []),
+      ),
+      oneShot(`${of}-nop`, `${RUNTIME_NAMES[of]}, the sources and one NOP`, () => script(of, PROGRAM, [])),
     ];
     const group: Group = {
       title: "startup",
@@ -54,12 +83,18 @@ export const startup: Benchmark = {
         kind: "extra",
         pairs: [
           { of: "c-nop", peers: ["c-empty"] },
+          { of: "bun-package", peers: ["bun-empty"], targets: { 1: TARGET_NS } },
           { of: "bun-nop", peers: ["bun-empty"], targets: { 1: TARGET_NS } },
+          { of: "deno-package", peers: ["deno-empty"], targets: { 1: TARGET_NS } },
           { of: "deno-nop", peers: ["deno-empty"], targets: { 1: TARGET_NS } },
         ],
       }],
       leastRounds: LEAST_ROUNDS,
     };
-    return measureGroups([group], settings, shown);
+    try {
+      return await measureGroups([group], settings, shown);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   },
 };
