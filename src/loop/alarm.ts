@@ -17,7 +17,7 @@ import type { EventReader, Watched } from "../ffi/adapter.ts";
 import { check, UringError } from "../ffi/errors.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { adapter, system } from "../ffi/system.ts";
-import { Ring } from "../ring/ring.ts";
+import { CoreRing } from "../ring/core_ring.ts";
 
 /** Wakes the event loop once after each {@link Alarm.arm}, when the eventfd is signalled. */
 export interface Alarm {
@@ -70,7 +70,7 @@ const READ = 1;
 class BridgeAlarm implements Alarm {
   readonly kind = "bridge";
   readonly eventfd: number;
-  readonly #ring: Ring;
+  readonly #ring: CoreRing;
   readonly #sender: number;
   // Not the runtime's memory: that of a Worker is freed when it is terminated, at which the kernel may still read the
   // eventfd into it.
@@ -78,7 +78,7 @@ class BridgeAlarm implements Alarm {
   #watched: Watched | null = null;
   #armed = false;
 
-  private constructor(eventfd: number, ring: Ring, sender: number) {
+  private constructor(eventfd: number, ring: CoreRing, sender: number) {
     this.eventfd = eventfd;
     this.#ring = ring;
     this.#sender = sender;
@@ -86,7 +86,7 @@ class BridgeAlarm implements Alarm {
   }
 
   static async make(eventfd: number, onWake: () => void): Promise<BridgeAlarm> {
-    const ring = new Ring(8);
+    const ring = new CoreRing(8);
     if ((ring.features & IORING_FEAT_CQE_SKIP) === 0) {
       ring.close();
       throw new UringError(EINVAL, "io_uring_setup", { hint: "IOSQE_CQE_SKIP_SUCCESS needs Linux 5.17" });

@@ -5,7 +5,7 @@
  */
 import { IOSQE_IO_DRAIN, IOSQE_IO_HARDLINK, IOSQE_IO_LINK } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { CoreRing } from "../ring/core_ring.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import type { Extra, Op, OpTable } from "./op.ts";
 
@@ -54,7 +54,7 @@ const MOST_TIMER = 0x7fff_ffff;
 /** What the canceller needs of the engine. */
 export interface CancelHost {
   /** The ring. */
-  readonly ring: Ring;
+  readonly ring: CoreRing;
   /** Whether nothing will be submitted any more. */
   readonly gone: boolean;
   /** Whether the kernel has not seen an operation yet. */

@@ -14,7 +14,7 @@ import {
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
 import type { Cqe } from "../ring/cqe.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { CoreRing } from "../ring/core_ring.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import { Arena } from "./arena.ts";
 import { Canceller, NOBODY, SWEEP_FIRST, SWEEP_MOST } from "./canceller.ts";
@@ -58,7 +58,7 @@ type Phase = "open" | "closing" | "closed";
 /** Drives one ring. */
 export class Driver implements Sleeper {
   /** The ring. */
-  readonly ring: Ring;
+  readonly ring: CoreRing;
   /** Memory for arguments that the kernel copies at submission. */
   readonly arena: Arena;
   /** Whether the process stays alive for this ring's work. */
@@ -98,7 +98,7 @@ export class Driver implements Sleeper {
   readonly #visit: (cqe: Cqe) => void = (cqe) => this.#complete(cqe);
 
   /** @param ring An enabled ring that nothing else uses. */
-  constructor(ring: Ring) {
+  constructor(ring: CoreRing) {
     this.ring = ring;
     this.#blindlyDeferred = (ring.flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG)) ===
       IORING_SETUP_DEFER_TASKRUN;

@@ -27,7 +27,7 @@ import { UringError } from "../ffi/errors.ts";
 import { kernelHas } from "../ffi/kernel.ts";
 import { OPCODE_KERNEL, OPCODE_NAME, PREP_KERNEL } from "../ffi/versions.ts";
 import type { Probe } from "../ring/probe.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { CoreRing } from "../ring/core_ring.ts";
 
 /** An operation, and the Linux version that brought what is asked of it, where that is younger than the operation. */
 type Known = readonly [opcode: number, kernel?: string | undefined];
@@ -106,7 +106,7 @@ export function wasCancelled(res: number): boolean {
   return res === ECANCELED || res === EINTR || res === ERESTARTSYS;
 }
 
-const probes = new WeakMap<Ring, Probe | null>();
+const probes = new WeakMap<CoreRing, Probe | null>();
 
 /** What an operation tells about itself for its error. */
 export interface Failed {
@@ -121,7 +121,7 @@ export interface Failed {
 }
 
 /** The error of an operation that ended with `res`. */
-export function operationError(ring: Ring, res: number, op: Failed): UringError {
+export function operationError(ring: CoreRing, res: number, op: Failed): UringError {
   const unknown = res === EINVAL || res === EOPNOTSUPP;
   const reason = REASONS[fullName(op)]?.[-res];
   return new UringError(res === ERESTARTSYS ? EINTR : res, op.name, {
@@ -133,7 +133,7 @@ export function operationError(ring: Ring, res: number, op: Failed): UringError 
 }
 
 /** What a ring that polls for completions is lacking: it does nothing but reads, writes and commands, and not of every file. */
-function pollingHint(ring: Ring, res: number): string | undefined {
+function pollingHint(ring: CoreRing, res: number): string | undefined {
   if ((ring.flags & IORING_SETUP_IOPOLL) === 0) return undefined;
   if (res === EOPNOTSUPP) {
     return "IORING_SETUP_IOPOLL needs a file opened with O_DIRECT on a disk that can be polled for, such as an NVMe disk " +
@@ -147,7 +147,7 @@ function fullName({ name, variant }: Failed): string {
 }
 
 /** Says so when the kernel does not know an operation, which it tells by EINVAL only, or a command, by EOPNOTSUPP. */
-function lackingHint(ring: Ring, res: number, op: Failed): string | undefined {
+function lackingHint(ring: CoreRing, res: number, op: Failed): string | undefined {
   const { name } = op;
   const full = fullName(op);
   const [opcode, kernel] = known(full) ?? known(name) ?? [];
@@ -159,7 +159,7 @@ function lackingHint(ring: Ring, res: number, op: Failed): string | undefined {
   return kernel === undefined || kernelHas(kernel) ? undefined : lacks(full, kernel);
 }
 
-function supports(ring: Ring, opcode: number): boolean {
+function supports(ring: CoreRing, opcode: number): boolean {
   let probe = probes.get(ring);
   if (probe === undefined) {
     try {

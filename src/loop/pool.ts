@@ -6,7 +6,7 @@
 import { IORING_CQE_F_BUF_MORE, IOU_PBUF_RING_INC } from "../ffi/abi.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { type BufRing, bufRingAdd, bufRingAdvance, bufRingMask } from "../ring/buf_ring.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { CoreRing } from "../ring/core_ring.ts";
 import type { Driver } from "./driver.ts";
 
 /** The size of a {@link BufferPool}. */
@@ -47,7 +47,7 @@ export class BufferPool implements Disposable, AsyncDisposable {
   /** The engine of the ring that it belongs to. @internal */
   readonly driver: Driver;
   readonly #memory: Mapping;
-  readonly #ring: Ring;
+  readonly #ring: CoreRing;
   readonly #bufRing: BufRing;
   readonly #bytes: Uint8Array;
   // How much of each buffer was filled, and how many pieces of it are not given back.

@@ -7,7 +7,7 @@ import { type UnavailableReason, UringUnavailableError } from "../ffi/errors.ts"
 import { kernelVersion } from "../ffi/kernel.ts";
 import { system } from "../ffi/system.ts";
 import { FEATURES, OPCODE_NAME } from "../ffi/versions.ts";
-import { Ring } from "../ring/ring.ts";
+import { CoreRing } from "../ring/core_ring.ts";
 
 /** What {@link probe} found where io_uring works. */
 export interface Available {
@@ -46,7 +46,7 @@ export interface Unavailable {
  */
 export function probe(): Available | Unavailable {
   try {
-    using ring = new Ring(1);
+    using ring = new CoreRing(1);
     const [major, minor] = kernelVersion();
     const operations = new Set<string>();
     try {

@@ -5,7 +5,7 @@
  */
 import { Mapping } from "../ffi/memory.ts";
 import { type BufRing, bufRingAdd, bufRingAdvance, bufRingMask } from "../ring/buf_ring.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { CoreRing } from "../ring/core_ring.ts";
 import { checkView } from "./options.ts";
 
 /** The size of a {@link SendQueue}. */
@@ -29,7 +29,7 @@ export class SendQueue {
   /** Its group. @internal */
   readonly bgid: number;
   /** The ring that it belongs to. @internal */
-  readonly ring: Ring;
+  readonly ring: CoreRing;
   /** Whether it is being sent. @internal */
   sending = false;
   readonly #memory: Mapping;
@@ -43,7 +43,7 @@ export class SendQueue {
   #queued = 0;
 
   /** @internal */
-  constructor(ring: Ring, bgid: number, options: SendQueueOptions) {
+  constructor(ring: CoreRing, bgid: number, options: SendQueueOptions) {
     this.count = options.count ?? 64;
     this.size = options.size ?? 16 * 1024;
     if (!Number.isInteger(this.size) || this.size < 1 || this.size * this.count > 2 ** 32) {

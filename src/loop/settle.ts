@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Ring } from "../ring/ring.ts";
+import type { CoreRing } from "../ring/core_ring.ts";
 import { operationError } from "./failure.ts";
 import type { Op, OpTable, Resolve } from "./op.ts";
 
@@ -13,7 +13,7 @@ export function reject(resolve: Resolve | null, reason: unknown): void {
 }
 
 /** Settles an operation's promise by its result, and gives its slot back. Whether it was fulfilled. */
-export function settle(ring: Ring, table: OpTable, op: Op, res: number): boolean {
+export function settle(ring: CoreRing, table: OpTable, op: Op, res: number): boolean {
   const { resolve, view, finish } = op;
   let failure: { reason: unknown } | null = null;
   let value: unknown = res;

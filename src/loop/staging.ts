@@ -4,7 +4,7 @@
  * @module
  */
 import { IOSQE_IO_HARDLINK, IOSQE_IO_LINK } from "../ffi/abi.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { CoreRing } from "../ring/core_ring.ts";
 import { sqeSize } from "../ring/sizes.ts";
 import { Sqe } from "../ring/sqe.ts";
 import { type Op, STAGED } from "./op.ts";
@@ -13,7 +13,7 @@ const CHUNK = 64;
 
 /** A queue of entries outside the ring. */
 export class Staging {
-  readonly #ring: Ring;
+  readonly #ring: CoreRing;
   readonly #ops: readonly Op[];
   readonly #size: number;
   #queue: Sqe[] = [];
@@ -24,7 +24,7 @@ export class Staging {
    * @param ring The ring that the entries go to.
    * @param ops The in-flight table, whose operations are told where their entry went.
    */
-  constructor(ring: Ring, ops: readonly Op[]) {
+  constructor(ring: CoreRing, ops: readonly Op[]) {
     this.#ring = ring;
     this.#ops = ops;
     this.#size = sqeSize(ring.flags);

@@ -14,7 +14,7 @@ import {
 import { check, UringError, UringUnavailableError } from "../ffi/errors.ts";
 import { sockaddr_storage } from "../ffi/structs.ts";
 import { system } from "../ffi/system.ts";
-import { Ring } from "../ring/ring.ts";
+import { CoreRing } from "../ring/core_ring.ts";
 import type { RingOptions } from "../ring/setup.ts";
 import { Chain, type LinkOptions } from "./chain.ts";
 import { DirectTable } from "./direct.ts";
@@ -127,7 +127,7 @@ export class Uring extends Resources implements AsyncDisposable {
   }
 
   /** The ring below. It is driven by this object: look at its numbers, leave its queues alone. */
-  get ring(): Ring {
+  get ring(): CoreRing {
     return this.driver.ring;
   }
 
@@ -282,14 +282,14 @@ function shortStep(cancelled: UringError, options: LinkOptions): UringError {
 }
 
 /** Makes the ring: as asked for, or as good as this kernel and its limits allow. */
-function makeRing(options: UringOptions): Ring {
+function makeRing(options: UringOptions): CoreRing {
   let entries = options.entries ?? DEFAULT_ENTRIES;
   if (entries === 1) entries = PAIR;
   const candidates = options.flags === undefined ? [...DEFAULT_FLAGS] : [options.flags];
   for (;;) {
     const flags = candidates[0]!;
     try {
-      return new Ring(entries, { ...options, flags });
+      return new CoreRing(entries, { ...options, flags });
     } catch (error) {
       if (!(error instanceof UringError)) throw error;
       if (error.errno === EINVAL && candidates.length > 1) candidates.shift();

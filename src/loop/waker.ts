@@ -11,13 +11,13 @@
  */
 import { IORING_SETUP_IOPOLL, IORING_SETUP_SQPOLL } from "../ffi/abi.ts";
 import { adapter } from "../ffi/system.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { CoreRing } from "../ring/core_ring.ts";
 import { type Alarm, makeAlarm } from "./alarm.ts";
 
 /** What the waker drives: a ring with work in flight. */
 export interface Sleeper {
   /** The ring. */
-  readonly ring: Ring;
+  readonly ring: CoreRing;
   /** Whether this ring's work keeps the process alive. */
   readonly referenced: boolean;
   /** How many completions are awaited. */

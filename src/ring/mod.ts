@@ -24,6 +24,7 @@ export {
   bufRingMask,
 } from "./buf_ring.ts";
 export { type Cmsg, cmsgAlign, cmsgFirsthdr, cmsgLen, cmsgNexthdr, cmsgPut, cmsgSpace } from "./cmsg.ts";
+export { CoreRing, getProbe } from "./core_ring.ts";
 export { Cqe, cqeNr } from "./cqe.ts";
 export { memorySize, mlockSize } from "./memory_size.ts";
 export { Probe } from "./probe.ts";
@@ -51,7 +52,7 @@ export {
   recvmsgValidate,
 } from "./recvmsg_out.ts";
 export { RegWait, RegWaits } from "./reg_wait.ts";
-export { RingRegister } from "./register.ts";
+export { RingRegister, type SyncCancelOptions } from "./register.ts";
 export { type Hints, ioUringRegister, RingRegisterBase } from "./register_base.ts";
 export { type BufRingOptions, RingRegisterBufRing } from "./register_buf_ring.ts";
 export { type Memory, RingRegisterBuffers } from "./register_buffers.ts";
@@ -63,7 +64,6 @@ export {
   type NapiSettings,
   type RegionOptions,
   RingRegisterWait,
-  type SyncCancelOptions,
 } from "./register_wait.ts";
 export { RingRegisterZcrx, type ZcrxIfqOptions } from "./register_zcrx.ts";
 export type { ResizeOptions } from "./resize.ts";
@@ -76,7 +76,7 @@ export {
   registerRestrictionsTask,
   type Restriction,
 } from "./restrictions.ts";
-export { getProbe, Ring } from "./ring.ts";
+export { Ring } from "./ring.ts";
 export { type RingOptions } from "./setup.ts";
 export { RingStatus } from "./status.ts";
 export { cqeShiftFromFlags, sqeShiftFromFlags } from "./sizes.ts";

@@ -1,5 +1,5 @@
 /**
- * The register calls that limit a ring: personalities, restrictions, filters, worker threads.
+ * The register calls that limit a ring: restrictions, filters, worker threads.
  *
  * @module
  */
@@ -8,10 +8,8 @@ import {
   IORING_REGISTER_ENABLE_RINGS,
   IORING_REGISTER_IOWQ_AFF,
   IORING_REGISTER_IOWQ_MAX_WORKERS,
-  IORING_REGISTER_PERSONALITY,
   IORING_REGISTER_RESTRICTIONS,
   IORING_UNREGISTER_IOWQ_AFF,
-  IORING_UNREGISTER_PERSONALITY,
 } from "../ffi/abi.ts";
 import { RingRegisterWait } from "./register_wait.ts";
 import { type BpfFilter, registerFilter, type Restriction, restrictionsArgument } from "./restrictions.ts";
@@ -20,19 +18,6 @@ const ENABLED = "the ring is enabled already; IORING_SETUP_R_DISABLED makes one 
 
 /** The register calls that limit a ring. */
 export class RingRegisterLimits extends RingRegisterWait {
-  /**
-   * Takes down the credentials that the thread has now, and returns the number for `sqe.personality` to act with them:
-   * `io_uring_register_personality`, Linux 5.6.
-   */
-  registerPersonality(): number {
-    return this.register(IORING_REGISTER_PERSONALITY, null, 0);
-  }
-
-  /** Forgets credentials: `io_uring_unregister_personality`, Linux 5.6. */
-  unregisterPersonality(id: number): void {
-    this.register(IORING_UNREGISTER_PERSONALITY, null, id, { EINVAL: "there is no such personality" });
-  }
-
   /**
    * Restricts the ring to what is named: `io_uring_register_restrictions`, Linux 5.10. The ring must have been made with
    * `IORING_SETUP_R_DISABLED` and not be enabled yet (`EBADFD`); it can be restricted once (`EBUSY`). What is refused

@@ -1,6 +1,5 @@
 /**
- * The register calls about waiting: eventfds, memory regions with registered waits, the clock, busy polling, synchronous
- * cancellation.
+ * The register calls about waiting: memory regions with registered waits, the clock, busy polling.
  *
  * @module
  */
@@ -10,12 +9,8 @@ import {
   IORING_MEM_REGION_REG_WAIT_ARG,
   IORING_MEM_REGION_TYPE_USER,
   IORING_REGISTER_CLOCK,
-  IORING_REGISTER_EVENTFD,
-  IORING_REGISTER_EVENTFD_ASYNC,
   IORING_REGISTER_MEM_REGION,
   IORING_REGISTER_NAPI,
-  IORING_REGISTER_SYNC_CANCEL,
-  IORING_UNREGISTER_EVENTFD,
   IORING_UNREGISTER_NAPI,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
@@ -26,27 +21,10 @@ import {
   io_uring_napi,
   io_uring_reg_wait,
   io_uring_region_desc,
-  io_uring_sync_cancel_reg,
 } from "../ffi/structs.ts";
-import type { Timespec } from "./queues.ts";
+import { CoreRing } from "./core_ring.ts";
 import { RegWaits } from "./reg_wait.ts";
 import { Argument, type Hints } from "./register_base.ts";
-import { RingRegisterBufRing } from "./register_buf_ring.ts";
-import type { U64 } from "./sqe_base.ts";
-
-/** Which operations {@link RingRegisterWait.registerSyncCancel} cancels. */
-export interface SyncCancelOptions {
-  /** The `user_data` of the target. */
-  userData?: U64;
-  /** The target's descriptor, with `IORING_ASYNC_CANCEL_FD`. */
-  fd?: number;
-  /** `IORING_ASYNC_CANCEL_*`. */
-  flags?: number;
-  /** How long to wait for the target to end; default: for ever. */
-  timeout?: Timespec;
-  /** The operation, with `IORING_ASYNC_CANCEL_OP`. */
-  opcode?: number;
-}
 
 /** How a ring polls the network devices of its sockets: `struct io_uring_napi`. */
 export interface NapiOptions {
@@ -95,26 +73,8 @@ const REGION_HINTS: Hints = {
 };
 
 /** The register calls about waiting. */
-export class RingRegisterWait extends RingRegisterBufRing {
+export class RingRegisterWait extends CoreRing {
   #region: Mapping | null = null;
-
-  /** Has every completion signal an eventfd: `io_uring_register_eventfd`, Linux 5.2. */
-  registerEventfd(fd: number): void {
-    this.register(IORING_REGISTER_EVENTFD, Int32Array.of(fd), 1, {
-      EBUSY: "an eventfd is registered already",
-    });
-  }
-
-  /** The same for completions that do not happen inside submit only: `io_uring_register_eventfd_async`, Linux 5.6. */
-  registerEventfdAsync(fd: number): void {
-    const hints = { EBUSY: "an eventfd is registered already" };
-    this.register(IORING_REGISTER_EVENTFD_ASYNC, Int32Array.of(fd), 1, hints);
-  }
-
-  /** Stops signalling: `io_uring_unregister_eventfd`, Linux 5.2. */
-  unregisterEventfd(): void {
-    this.register(IORING_UNREGISTER_EVENTFD, null, 0, { ENXIO: "no eventfd is registered" });
-  }
 
   /**
    * Shares memory with the kernel: `io_uring_register_region`, Linux 6.13. A ring has at most one region, for good. Of
@@ -193,21 +153,6 @@ export class RingRegisterWait extends RingRegisterBufRing {
     const arg = napiArgument({});
     this.register(IORING_UNREGISTER_NAPI, arg.bytes, 1, NAPI_HINTS);
     return napiSettings(arg);
-  }
-
-  /**
-   * Cancels and waits for the end of what was cancelled: `io_uring_register_sync_cancel`, Linux 6.0. Returns the count
-   * with `IORING_ASYNC_CANCEL_ALL`, otherwise 0; throws `ENOENT` when nothing matches and `ETIME` when it took too long.
-   */
-  registerSyncCancel(options: SyncCancelOptions): number {
-    const arg = new Argument(io_uring_sync_cancel_reg.size);
-    arg.set64(io_uring_sync_cancel_reg.addr, options.userData ?? 0);
-    arg.view.setInt32(io_uring_sync_cancel_reg.fd, options.fd ?? -1, true);
-    arg.set32(io_uring_sync_cancel_reg.flags, options.flags ?? 0);
-    arg.set64(io_uring_sync_cancel_reg.timeout, options.timeout?.sec ?? -1);
-    arg.set64(io_uring_sync_cancel_reg.timeout + 8, options.timeout?.nsec ?? -1);
-    arg.view.setUint8(io_uring_sync_cancel_reg.opcode, options.opcode ?? 0);
-    return this.register(IORING_REGISTER_SYNC_CANCEL, arg.bytes, 1);
   }
 
   /** Unmaps what belongs to the ring. @internal */
