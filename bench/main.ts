@@ -7,6 +7,7 @@ import { awaitNop } from "./benchmarks/await_nop.ts";
 import { files } from "./benchmarks/files.ts";
 import { heap } from "./benchmarks/heap.ts";
 import { idle } from "./benchmarks/idle.ts";
+import { memory } from "./benchmarks/memory.ts";
 import { nop } from "./benchmarks/nop.ts";
 import { read } from "./benchmarks/read.ts";
 import { startup } from "./benchmarks/startup.ts";
@@ -17,7 +18,17 @@ import { endProgress } from "./progress.ts";
 import { compare, groupVerdicts } from "./report.ts";
 import { table } from "./table.ts";
 
-const BENCHMARKS: readonly Benchmark[] = [nop, awaitNop, read, startup, idle, syscalls, heap, ...files];
+const BENCHMARKS: readonly Benchmark[] = [
+  nop,
+  awaitNop,
+  read,
+  startup,
+  idle,
+  syscalls,
+  heap,
+  memory,
+  ...files,
+];
 const MAX_ROUNDS = 1000;
 
 const USAGE = `usage: scripts/bench [name…] [--rounds N] [--round-ms N] [--json FILE] [--list]

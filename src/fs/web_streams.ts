@@ -35,6 +35,8 @@ class ReadAhead {
   #at: number;
   #next: Promise<Uint8Array<ArrayBuffer>> | null = null;
   #rest: Uint8Array<ArrayBuffer> | null = null;
+  /** Memory of chunks that nobody was given. */
+  readonly #spare: Uint8Array<ArrayBuffer>[] = [];
 
   constructor(file: StreamFile, start: number | undefined) {
     this.#file = file;
@@ -42,7 +44,7 @@ class ReadAhead {
   }
 
   #fetch(): Promise<Uint8Array<ArrayBuffer>> {
-    const buffer = new Uint8Array(CHUNK);
+    const buffer = this.#spare.pop() ?? new Uint8Array(CHUNK);
     const next = this.#file.use("read", async (fd) => {
       const count = await Uring.shared.read(fd, buffer, { offset: this.#at });
       if (this.#at >= 0) this.#at += count;
@@ -65,9 +67,10 @@ class ReadAhead {
     return chunk;
   }
 
-  /** Gives back what of a chunk was not used. */
+  /** Takes back a chunk that was copied, up to what of it was not. */
   keep(rest: Uint8Array<ArrayBuffer>): void {
-    this.#rest = rest.length === 0 ? null : rest;
+    if (rest.length > 0) this.#rest = rest;
+    else this.#spare.push(new Uint8Array(rest.buffer));
   }
 
   /** Waits for what is on its way. */
