@@ -4,7 +4,7 @@
  * @module
  */
 import type { Statx } from "../mod.ts";
-import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from "../ffi/abi.ts";
+import { FileType } from "../loop/file_type.ts";
 
 /** Nanoseconds in a millisecond. */
 const NANOSECONDS = 1_000_000n;
@@ -42,7 +42,7 @@ export interface StatsFields<N extends number | bigint> {
 }
 
 /** What {@link Stats} and {@link BigIntStats} have in common. */
-export abstract class StatsBase<N extends number | bigint> implements StatsFields<N> {
+export abstract class StatsBase<N extends number | bigint> extends FileType implements StatsFields<N> {
   /** The device that the file is on. */
   readonly dev: N;
   /** Type and permissions. */
@@ -74,6 +74,7 @@ export abstract class StatsBase<N extends number | bigint> implements StatsField
 
   /** @internal */
   protected constructor(fields: StatsFields<N>) {
+    super();
     this.dev = fields.dev;
     this.mode = fields.mode;
     this.nlink = fields.nlink;
@@ -125,38 +126,6 @@ export abstract class StatsBase<N extends number | bigint> implements StatsField
   /** When it was made, as a `Temporal.Instant`. */
   get birthtimeInstant(): Temporal.Instant {
     return instantOf(this.birthtimeMs);
-  }
-
-  #is(type: number): boolean {
-    return (Number(this.mode) & S_IFMT) === type;
-  }
-  /** Whether it is a regular file. */
-  isFile(): boolean {
-    return this.#is(S_IFREG);
-  }
-  /** Whether it is a directory. */
-  isDirectory(): boolean {
-    return this.#is(S_IFDIR);
-  }
-  /** Whether it is a symbolic link; only `lstat` tells. */
-  isSymbolicLink(): boolean {
-    return this.#is(S_IFLNK);
-  }
-  /** Whether it is a FIFO. */
-  isFIFO(): boolean {
-    return this.#is(S_IFIFO);
-  }
-  /** Whether it is a socket. */
-  isSocket(): boolean {
-    return this.#is(S_IFSOCK);
-  }
-  /** Whether it is a block device. */
-  isBlockDevice(): boolean {
-    return this.#is(S_IFBLK);
-  }
-  /** Whether it is a character device. */
-  isCharacterDevice(): boolean {
-    return this.#is(S_IFCHR);
   }
 }
 

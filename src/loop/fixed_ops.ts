@@ -49,19 +49,7 @@ export abstract class FixedOperations extends FileOperations {
    * Linux 5.1 (5.19 for `registerBuffer`).
    */
   readFixed(fd: Fd, buffer: RegisteredBuffer, options?: FixedOptions): Promise<number> {
-    const view = this.useRegistered(buffer);
-    this.check(options);
-    const offset = checkOffset(options?.offset);
-    const start = checkStart(buffer, options?.start);
-    const length = checkRest(buffer, start, options?.length);
-    const flags = checkU32("flags", options?.flags ?? 0);
-    const number = this.number(fd);
-    const op = this.begin("read_fixed");
-    op.view = view;
-    op.sqe!.prepReadFixed(number, buffer.address + start, length, offset, buffer.slot);
-    if (flags !== 0) op.sqe!.opFlags = flags;
-    this.markFd(op, fd);
-    return this.promise(op, options);
+    return this.#whole("read_fixed", fd, buffer, options);
   }
 
   /**
@@ -69,19 +57,7 @@ export abstract class FixedOperations extends FileOperations {
    * liburing: `io_uring_prep_write_fixed`, Linux 5.1 (5.19 for `registerBuffer`).
    */
   writeFixed(fd: Fd, buffer: RegisteredBuffer, options?: FixedOptions): Promise<number> {
-    const view = this.useRegistered(buffer);
-    this.check(options);
-    const offset = checkOffset(options?.offset);
-    const start = checkStart(buffer, options?.start);
-    const length = checkRest(buffer, start, options?.length);
-    const flags = checkU32("flags", options?.flags ?? 0);
-    const number = this.number(fd);
-    const op = this.begin("write_fixed");
-    op.view = view;
-    op.sqe!.prepWriteFixed(number, buffer.address + start, length, offset, buffer.slot);
-    if (flags !== 0) op.sqe!.opFlags = flags;
-    this.markFd(op, fd);
-    return this.promise(op, options);
+    return this.#whole("write_fixed", fd, buffer, options);
   }
 
   /**
@@ -108,6 +84,29 @@ export abstract class FixedOperations extends FileOperations {
     options?: FixedVectorOptions,
   ): Promise<number> {
     return this.#vectored("writev_fixed", fd, buffer, ranges, options);
+  }
+
+  #whole(
+    name: "read_fixed" | "write_fixed",
+    fd: Fd,
+    buffer: RegisteredBuffer,
+    options: FixedOptions | undefined,
+  ): Promise<number> {
+    const view = this.useRegistered(buffer);
+    this.check(options);
+    const offset = checkOffset(options?.offset);
+    const start = checkStart(buffer, options?.start);
+    const length = checkRest(buffer, start, options?.length);
+    const flags = checkU32("flags", options?.flags ?? 0);
+    const number = this.number(fd);
+    const op = this.begin(name);
+    const address = buffer.address + start;
+    op.view = view;
+    if (name === "read_fixed") op.sqe!.prepReadFixed(number, address, length, offset, buffer.slot);
+    else op.sqe!.prepWriteFixed(number, address, length, offset, buffer.slot);
+    if (flags !== 0) op.sqe!.opFlags = flags;
+    this.markFd(op, fd);
+    return this.promise(op, options);
   }
 
   #vectored(

@@ -3,15 +3,16 @@
  *
  * @module
  */
-import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from "../ffi/abi.ts";
 import { statx, statx_timestamp } from "../ffi/structs.ts";
+import { FileType } from "./file_type.ts";
 
 /** What is known of a file: `struct statx`, with Node's `isFile()` and its kind. Times are in milliseconds since 1970. */
-export class Statx {
+export class Statx extends FileType {
   readonly #view: DataView;
 
   /** @param bytes The bytes of a `struct statx`, kept. */
   constructor(bytes: Uint8Array) {
+    super();
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
@@ -128,37 +129,5 @@ export class Statx {
   /** {@link Statx.birthtimeMs} in nanoseconds. */
   get birthtimeNs(): bigint {
     return this.#nanoseconds(statx.stx_btime);
-  }
-
-  #is(type: number): boolean {
-    return (this.mode & S_IFMT) === type;
-  }
-  /** Whether it is a regular file. */
-  isFile(): boolean {
-    return this.#is(S_IFREG);
-  }
-  /** Whether it is a directory. */
-  isDirectory(): boolean {
-    return this.#is(S_IFDIR);
-  }
-  /** Whether it is a symbolic link. */
-  isSymbolicLink(): boolean {
-    return this.#is(S_IFLNK);
-  }
-  /** Whether it is a FIFO. */
-  isFIFO(): boolean {
-    return this.#is(S_IFIFO);
-  }
-  /** Whether it is a socket. */
-  isSocket(): boolean {
-    return this.#is(S_IFSOCK);
-  }
-  /** Whether it is a block device. */
-  isBlockDevice(): boolean {
-    return this.#is(S_IFBLK);
-  }
-  /** Whether it is a character device. */
-  isCharacterDevice(): boolean {
-    return this.#is(S_IFCHR);
   }
 }
