@@ -154,4 +154,12 @@ export const LIBC_FILES = {
 export const LIBC_NET = {
   // unsigned int if_nametoindex(const char *name)
   if_nametoindex: { result: "i32", args: ["bytes"] },
+  // int socket(int domain, int type, int protocol)
+  socket: { result: "i32", args: ["i32", "i32", "i32"] },
+  // int bind(int fd, const struct sockaddr *addr, socklen_t len)
+  bind: { result: "i32", args: ["i32", "bytes", "u32"] },
+  // int listen(int fd, int backlog)
+  listen: { result: "i32", args: ["i32", "i32"] },
+  // int shutdown(int fd, int how)
+  shutdown: { result: "i32", args: ["i32", "i32"] },
 } as const;

@@ -61,10 +61,18 @@ export class Driver implements Sleeper {
   readonly ring: CoreRing;
   /** Memory for arguments that the kernel copies at submission. */
   readonly arena: Arena;
-  /** Whether the process stays alive for this ring's work. */
-  referenced = true;
+  /** Whether the ring was told to keep the process alive for its work. */
+  wanted = true;
   /** How many completions are awaited. */
   inFlight = 0;
+  /** How many of these keep no process alive. */
+  background = 0;
+  /** How many times completions were looked for: within one, no time passes. */
+  turn = 0;
+  /** Called before each submission: who gathers work up to then puts it into the ring now. */
+  beforeSubmit: (() => void) | null = null;
+  /** Called when the ring was closed, with nothing in flight. */
+  onClosed: (() => void) | null = null;
   /** How many times the ring was entered. */
   enters = 0;
   /** Whether it was given up with work in flight: the kernel may go on writing into the memory that this work has. */
@@ -110,6 +118,22 @@ export class Driver implements Sleeper {
     this.arena = new Arena(stable);
     waker.join();
     this.#resign = enrol(this.#table);
+  }
+
+  /** Whether the process stays alive for this ring's work. */
+  get referenced(): boolean {
+    return this.wanted && this.inFlight > this.background;
+  }
+
+  /** Has so many more (or fewer) of the operations in flight keep no process alive. */
+  quiet(count: number): void {
+    this.background += count;
+    waker.update();
+  }
+
+  /** Has the ring flushed soon, as when an operation had begun. */
+  touch(): void {
+    this.#schedule();
   }
 
   /** Whether nothing will be submitted any more. */
@@ -277,6 +301,7 @@ export class Driver implements Sleeper {
   flush(): void {
     this.#scheduled = false;
     if (this.#phase === "closed") return;
+    this.beforeSubmit?.();
     for (;;) {
       if (!this.#submit()) return;
       if (this.#staging.length === 0) break;
@@ -329,6 +354,7 @@ export class Driver implements Sleeper {
   reap(): boolean {
     if (this.#reaping) return false;
     this.#reaping = true;
+    this.turn++;
     try {
       return this.ring.forEachCqe(this.#visit) > 0;
     } finally {
@@ -484,6 +510,7 @@ export class Driver implements Sleeper {
     this.#resign();
     this.ring.close();
     waker.leave();
+    if (!this.abandoned) this.onClosed?.();
   }
 
   #cancelAll(): void {

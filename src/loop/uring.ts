@@ -131,6 +131,11 @@ export class Uring extends Resources implements AsyncDisposable {
     return this.driver.ring;
   }
 
+  /** What drives it. @internal */
+  get engine(): Driver {
+    return this.driver;
+  }
+
   /** Whether it was closed or is closing. */
   get closed(): boolean {
     return this.driver.closed;
@@ -160,14 +165,14 @@ export class Uring extends Resources implements AsyncDisposable {
 
   /** Has work in flight keep the process alive, as at the start. */
   ref(): this {
-    this.driver.referenced = true;
+    this.driver.wanted = true;
     waker.update();
     return this;
   }
 
   /** Lets the process exit although work is in flight. */
   unref(): this {
-    this.driver.referenced = false;
+    this.driver.wanted = false;
     waker.update();
     return this;
   }

@@ -4,22 +4,22 @@
  * @module
  */
 import {
-  IPPROTO_TCP,
+  IPPROTO_IPV6,
+  IPV6_V6ONLY,
   SO_REUSEADDR,
   SO_REUSEPORT,
   SOCK_CLOEXEC,
   SOCK_STREAM,
   SOL_SOCKET,
-  TCP_NODELAY,
 } from "../ffi/abi.ts";
+import { check } from "../ffi/errors.ts";
 import { system } from "../ffi/system.ts";
 import { encodeAddress } from "../loop/sockaddr.ts";
-import { type SocketAddress, UringError } from "../mod.ts";
-import { addressOf, Ring, type Sqe } from "../ring/mod.ts";
+import type { SocketAddress } from "../mod.ts";
 import { domainOf } from "./address.ts";
+import type { SocketOptions } from "./handlers.ts";
+import { setTcpOptions } from "./socket_calls.ts";
 import { setSocketOption } from "./socket_option.ts";
-
-const EINVAL = -22;
 
 /** How a socket listens. */
 export interface Binding {
@@ -29,47 +29,31 @@ export interface Binding {
   readonly reuseAddr: boolean;
   /** `SO_REUSEPORT`. */
   readonly reusePort: boolean;
-  /** `TCP_NODELAY`, which connections inherit. */
-  readonly noDelay: boolean;
+  /** `IPV6_V6ONLY`. */
+  readonly ipv6Only: boolean;
+  /** What connections inherit. */
+  readonly connections: SocketOptions;
 }
 
-/**
- * A socket that listens at an address. It is there when this returns, with its port: a tiny ring of its own waits for the
- * few operations, none of which takes long.
- */
+/** A socket that listens at an address: `socket`, `bind` and `listen`, called directly, as none of them waits. */
 export function listenAt(address: SocketAddress, binding: Binding): number {
-  using ring = new Ring(2);
-  const fd = run(
-    ring,
-    "socket",
-    (sqe) => sqe.prepSocket(domainOf(address), SOCK_STREAM | SOCK_CLOEXEC, 0, 0),
-  );
+  const { net, close } = system();
+  const fd = check(net.socket(domainOf(address), SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
   try {
     if (address.family !== "unix") {
       if (binding.reuseAddr) setSocketOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
       if (binding.reusePort) setSocketOption(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-      if (binding.noDelay) setSocketOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+      if (address.family === "ipv6") {
+        setSocketOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, binding.ipv6Only ? 1 : 0);
+      }
+      setTcpOptions(fd, binding.connections);
     }
     const bytes = encodeAddress(address);
-    const where = addressOf(bytes);
-    run(ring, "bind", (sqe) => sqe.prepBind(fd, where, bytes.length));
-    run(ring, "listen", (sqe) => sqe.prepListen(fd, binding.backlog));
+    check(net.bind(fd, bytes, bytes.length), "bind");
+    check(net.listen(fd, binding.backlog), "listen");
     return fd;
   } catch (error) {
-    system().close(fd);
+    close(fd);
     throw error;
   }
-}
-
-/** Submits one operation and waits for it. */
-function run(ring: Ring, name: string, prepare: (sqe: Sqe) => void): number {
-  prepare(ring.getSqe()!);
-  ring.submitAndWait(1);
-  let res = EINVAL;
-  ring.forEachCqe((cqe) => {
-    res = cqe.res;
-  });
-  if (res >= 0) return res;
-  // A kernel that lacks the operation says EINVAL, too.
-  throw new UringError(res, name, { hint: res === EINVAL ? "listening needs Linux 6.11" : undefined });
 }

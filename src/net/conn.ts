@@ -1,16 +1,46 @@
 /**
- * Connections.
+ * Connections in the stream style.
  *
  * @module
  */
-import { MSG_WAITALL, SHUT_WR } from "../ffi/abi.ts";
-import { type Multishot, type SocketAddress, Uring, UringError } from "../mod.ts";
+import { UringError } from "../mod.ts";
+import type { Address } from "./address.ts";
+import { ByteQueue } from "./byte_queue.ts";
 import { closedError } from "./errors.ts";
-import { Socket } from "./socket.ts";
+import type { SocketHandlers } from "./handlers.ts";
+import { HIGH_WATER_MARK, Socket } from "./socket.ts";
 import { readableOf, writableOf } from "./streams.ts";
-import { Turns } from "./turns.ts";
+
+const ETIMEDOUT = 110;
+
+/** Up to here it is cheaper to copy what is written than to have the kernel read it where it is. */
+const COPIED = 16 << 10;
 
 const encoder = new TextEncoder();
+
+/** Options of {@link Conn.read} and {@link Conn.write}. */
+export interface TransferOptions {
+  /** Gives up when it aborts: the promise rejects with the signal's reason. */
+  signal?: AbortSignal | undefined;
+  /** Milliseconds after which it gives up: the promise rejects with `ETIMEDOUT`. */
+  timeout?: number | undefined;
+}
+
+/** Somebody who waits for data. */
+interface Reader {
+  /** Where it goes; null: a chunk is wanted. */
+  readonly into: Uint8Array | null;
+  resolve(value: never): void;
+  reject(reason: unknown): void;
+}
+
+/** What connects a socket to its {@link Conn}. @internal */
+export const CONN_HANDLERS: SocketHandlers<Conn> = {
+  data: (socket, view) => socket.data.arrived(view),
+  end: (socket) => socket.data.finished(),
+  close: (socket, error) => socket.data.gone(error),
+  error: () => {},
+};
 
 /**
  * A connection. Read it in one of three ways: `read` into memory of your own, `for await` over its chunks, or
@@ -28,87 +58,170 @@ const encoder = new TextEncoder();
  * ```
  */
 export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
-  /** The address of this end. */
-  readonly localAddr: SocketAddress;
-  /** The address of the other end. */
-  readonly remoteAddr: SocketAddress;
-  readonly #uring: Uring;
-  readonly #socket: Socket;
-  readonly #reads = new Turns();
-  readonly #writes = new Turns();
-  /** What arrives, once somebody has asked for chunks. */
-  #chunks: Multishot<Uint8Array> | null = null;
-  /** What `read` has left of a chunk. */
-  #rest: Uint8Array | null = null;
+  /** The core. @internal */
+  readonly socket: Socket<Conn>;
+  readonly #limit: number;
+  readonly #localAddr: Address;
+  readonly #queue = new ByteQueue();
+  #readers: Reader[] = [];
+  #unreferenced = false;
+  #waits = false;
+  #paused = false;
   #ended = false;
+  #failure: Error | null = null;
+  #closing: PromiseWithResolvers<void> | null = null;
+  #gone = false;
   #finished: Promise<void> | null = null;
   #readable: ReadableStream<Uint8Array> | null = null;
   #writable: WritableStream<Uint8Array> | null = null;
 
   /** @internal */
-  constructor(uring: Uring, fd: number, localAddr: SocketAddress, remoteAddr: SocketAddress) {
-    this.#uring = uring;
-    this.#socket = new Socket(fd);
-    this.localAddr = localAddr;
-    this.remoteAddr = remoteAddr;
+  constructor(make: (conn: Conn) => Socket<Conn>, highWaterMark: number | undefined) {
+    this.#limit = highWaterMark ?? HIGH_WATER_MARK;
+    this.socket = make(this);
+    this.#localAddr = this.socket.localAddr;
+  }
+
+  /** The address of this end. */
+  get localAddr(): Address {
+    return this.#localAddr;
+  }
+
+  /** The address of the other end. */
+  get remoteAddr(): Address {
+    return this.socket.remoteAddr;
   }
 
   /** Whether it is closed or closing. */
   get closed(): boolean {
-    return this.#socket.closed;
+    return this.#closing !== null || this.socket.closed;
   }
 
   /**
    * Reads into `buffer` what is there, after waiting until something is: resolves with the number of bytes, at least 1,
-   * or with `null` at the end. The kernel writes into `buffer` until the promise settles; do not transfer it meanwhile.
+   * or with `null` at the end. Many may be asked for at once, and are served in order. Giving up loses nothing: who reads
+   * next gets it.
    *
    * @throws UringError (rejects): `ECONNRESET`…; `ECANCELED` when the connection is closed.
    */
-  read(buffer: Uint8Array): Promise<number | null> {
+  read(buffer: Uint8Array, options?: TransferOptions): Promise<number | null> {
     if (!(buffer instanceof Uint8Array)) return Promise.reject(new TypeError("buffer must be a Uint8Array"));
-    return this.#reads.run(async () => {
-      if (this.#socket.closed) throw closedError("recv");
-      if (buffer.length === 0) return 0;
-      if (this.#chunks !== null) return await this.#readChunk(buffer);
-      const count = await this.#socket.use("recv", this.#uring, (fd) => this.#uring.recv(fd, buffer));
-      return count === 0 ? null : count;
-    });
+    if (this.#closing !== null) return Promise.reject(closedError("recv"));
+    if (buffer.length === 0) return Promise.resolve(0);
+    if (this.#queue.length > 0 && this.#readers.length === 0) {
+      const count = this.#queue.take(buffer);
+      this.#receive();
+      return Promise.resolve(count);
+    }
+    return this.#wait(buffer, options);
   }
 
-  async #readChunk(buffer: Uint8Array): Promise<number | null> {
-    const chunk = this.#rest ?? await this.#nextChunk();
-    if (chunk === null) return null;
-    const count = Math.min(chunk.length, buffer.length);
-    buffer.set(chunk.subarray(0, count));
-    this.#rest = count < chunk.length ? chunk.subarray(count) : null;
-    return count;
-  }
-
-  /** The next chunk, in memory of its own; null at the end. One at a time. */
-  async #nextChunk(): Promise<Uint8Array | null> {
-    const rest = this.#rest;
-    this.#rest = null;
-    if (rest !== null) return rest;
-    if (this.#ended) return null;
-    return await this.#socket.use("recv", this.#uring, async (fd) => {
-      this.#chunks ??= this.#uring.recvMultishot(fd);
-      const { done, value } = await this.#chunks.next();
-      if (done !== true) return value;
-      // Not an end of the other side's when this side has closed.
-      if (this.#socket.closed) throw closedError("recv");
-      this.#ended = true;
-      return null;
-    });
-  }
-
-  /** The next chunk for those who take chunks. @internal */
+  /** The next chunk, in memory that is the caller's; null at the end. @internal */
   chunk(): Promise<Uint8Array | null> {
-    return this.#reads.run(() => this.#nextChunk());
+    if (this.#closing !== null) return Promise.reject(closedError("recv"));
+    if (this.#queue.length > 0 && this.#readers.length === 0) {
+      const chunk = this.#queue.shift();
+      this.#receive();
+      return Promise.resolve(chunk);
+    }
+    return this.#wait(null, undefined);
+  }
+
+  #wait<T>(into: Uint8Array | null, options: TransferOptions | undefined): Promise<T> {
+    if (this.#ended) return Promise.resolve(null as T);
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    if (options !== undefined) return this.#waitLimited(into, options);
+    const promise = new Promise<T>((resolve, reject) => {
+      this.#readers.push({ into, resolve: resolve as Reader["resolve"], reject });
+    });
+    this.#receive();
+    this.#count();
+    return promise;
+  }
+
+  async #waitLimited<T>(into: Uint8Array | null, { signal, timeout }: TransferOptions): Promise<T> {
+    signal?.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const reader: Reader = { into, resolve: resolve as Reader["resolve"], reject };
+    this.#readers.push(reader);
+    const giveUp = (reason: unknown): void => {
+      this.#readers = this.#readers.filter((other) => other !== reader);
+      this.#count();
+      reject(reason);
+    };
+    const end = limit("recv", { signal, timeout }, giveUp);
+    this.#receive();
+    this.#count();
+    try {
+      return await promise;
+    } finally {
+      end();
+    }
+  }
+
+  /** Receives, unless too much waits already. */
+  #receive(): void {
+    if (this.#paused) {
+      if (this.#queue.length > this.#limit / 2) return;
+      this.#paused = false;
+      this.socket.resume();
+    } else this.socket.receive();
+  }
+
+  /** Has receiving keep the process alive while somebody waits. */
+  #count(): void {
+    const waits = this.#readers.length > 0 && !this.#unreferenced;
+    if (waits === this.#waits) return;
+    this.#waits = waits;
+    if (waits) this.socket.ref();
+    else this.socket.unref();
+  }
+
+  /** Data is there. @internal */
+  arrived(view: Uint8Array): void {
+    let rest = view;
+    while (this.#readers.length > 0 && rest.length > 0) {
+      const { into, resolve, reject } = this.#readers.shift()!;
+      if (into === null) {
+        resolve(rest.slice() as never);
+        rest = rest.subarray(rest.length);
+      } else if (into.length === 0) {
+        reject(new TypeError("The buffer was detached while it was to be read into"));
+      } else {
+        const count = Math.min(rest.length, into.length);
+        into.set(count === rest.length ? rest : rest.subarray(0, count));
+        rest = rest.subarray(count);
+        resolve(count as never);
+      }
+    }
+    if (rest.length > 0) {
+      this.#queue.push(rest);
+      if (this.#queue.length >= this.#limit) {
+        this.#paused = true;
+        this.socket.pause();
+      }
+    }
+    this.#count();
+  }
+
+  /** The other end has finished. @internal */
+  finished(): void {
+    this.#ended = true;
+    for (const reader of this.#readers.splice(0)) reader.resolve(null as never);
+    this.#count();
+  }
+
+  /** The connection is closed. @internal */
+  gone(error: Error | undefined): void {
+    this.#gone = true;
+    this.#failure = error ?? closedError("recv");
+    for (const reader of this.#readers.splice(0)) reader.reject(this.#failure);
+    this.#closing?.resolve();
   }
 
   /**
-   * What arrives, in chunks of up to 16 KiB. While nobody takes them, some 64 wait in memory and then the sender is held
-   * back. Leaving the loop early loses nothing: whoever reads next goes on where it stopped.
+   * What arrives, in chunks. While nobody takes them, no more than `highWaterMark` bytes wait in memory; then the sender is
+   * held back. Leaving the loop early loses nothing: whoever reads next goes on where it stopped.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, undefined, undefined> {
     for (;;) {
@@ -119,43 +232,67 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 
   /**
-   * Writes all of `data` (text as UTF-8), after what is being written already, and resolves with the number of bytes.
-   * The bytes must not change until then.
+   * Writes all of `data` (text as UTF-8), after what is being written already, and resolves with the number of bytes when
+   * the kernel has them. The bytes must not change until then. What is written within one turn of the event loop leaves in
+   * one send.
+   *
+   * A write that is given up has sent a part that nobody knows: the connection is closed then.
    *
    * @throws UringError (rejects): `EPIPE` when the other end is gone; `ECANCELED` when the connection is closed.
    */
-  write(data: Uint8Array | string): Promise<number> {
+  write(data: Uint8Array | string, options?: TransferOptions): Promise<number> {
     const bytes = typeof data === "string" ? encoder.encode(data) : data;
     if (!(bytes instanceof Uint8Array)) {
       return Promise.reject(new TypeError("data must be a Uint8Array or a string"));
     }
-    return this.#writes.run(async () => {
-      let written = 0;
-      do {
-        const rest = written === 0 ? bytes : bytes.subarray(written);
-        written += await this.#socket.use(
-          "send",
-          this.#uring,
-          (fd) => this.#uring.send(fd, rest, { flags: MSG_WAITALL }),
-        );
-      } while (written < bytes.length);
-      return written;
+    const refusal = this.#refusal();
+    if (refusal !== null) return Promise.reject(refusal);
+    const { length } = bytes;
+    const { output } = this.socket;
+    try {
+      if (length <= COPIED && output.queued < HIGH_WATER_MARK) output.add(bytes, 0, length);
+      else output.borrow(bytes);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const sent = output.sent(length);
+    return options === undefined ? sent : this.#sentInTime(sent, options);
+  }
+
+  async #sentInTime(sent: Promise<number>, options: TransferOptions): Promise<number> {
+    let gaveUp: { reason: unknown } | null = null;
+    const end = limit("send", options, (reason) => {
+      gaveUp = { reason };
+      this.socket.destroy();
     });
+    try {
+      return await sent;
+    } catch (error) {
+      throw gaveUp === null ? error : (gaveUp as { reason: unknown }).reason;
+    } finally {
+      end();
+    }
+  }
+
+  /** Why nothing can be written, if so. */
+  #refusal(): Error | null {
+    if (this.#closing !== null) return closedError("send");
+    if (this.socket.closed) return new UringError(EPIPE, "send", { cause: this.#failure });
+    if (this.#finished !== null) return new UringError(EPIPE, "send", { hint: "closeWrite was called" });
+    return null;
   }
 
   /** Says that nothing more will be written, after what is being written; reading goes on. Again is no error. */
   closeWrite(): Promise<void> {
-    return this.#finished ??= this.#writes.run(async () => {
-      try {
-        await this.#socket.use("shutdown", this.#uring, (fd) => this.#uring.shutdown(fd, SHUT_WR));
-      } catch (error) {
-        // The other end has reset the connection: there is nobody to tell.
-        if (!(error instanceof UringError && error.code === "ENOTCONN")) throw error;
-      }
-    });
+    if (this.#closing !== null) return Promise.reject(closedError("shutdown"));
+    if (this.#finished === null) {
+      this.socket.end();
+      this.#finished = this.socket.closed ? Promise.resolve() : this.socket.output.sent(0).then(() => {});
+    }
+    return this.#finished;
   }
 
-  /** What arrives, as a stream, which is read ahead by what fits the pool of buffers. */
+  /** What arrives, as a stream. */
   get readable(): ReadableStream<Uint8Array> {
     return this.#readable ??= readableOf(this);
   }
@@ -165,19 +302,51 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     return this.#writable ??= writableOf(this);
   }
 
+  /** Has waiting for data keep the process alive, as at the start. */
+  ref(): this {
+    this.#unreferenced = false;
+    this.#count();
+    return this;
+  }
+
+  /** Lets the process exit although data is waited for. */
+  unref(): this {
+    this.#unreferenced = true;
+    this.#count();
+    return this;
+  }
+
   /**
-   * Closes it: cancels what is in flight, whose promises reject with `ECANCELED`, waits until the kernel has let go of
-   * its memory, and closes the descriptor. What was written is still sent. Again is no error.
+   * Closes it: what is in flight is cancelled, and its promises reject with `ECANCELED`. Resolves when the kernel has let
+   * go of the memory. What the kernel has taken is still sent. Again is no error.
    */
   close(): Promise<void> {
-    return this.#socket.close(async () => {
-      this.#rest = null;
-      await this.#chunks?.return();
-    });
+    if (this.#closing !== null) return this.#closing.promise;
+    this.#closing = Promise.withResolvers<void>();
+    this.#queue.clear();
+    if (this.#gone) this.#closing.resolve();
+    else this.socket.destroy();
+    return this.#closing.promise;
   }
 
   /** The same as {@link Conn.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+const EPIPE = 32;
+
+/** Has `giveUp` called at the end of a time limit or of a signal; returns what ends that. */
+function limit(syscall: string, options: TransferOptions, giveUp: (reason: unknown) => void): () => void {
+  const { signal, timeout } = options;
+  const onAbort = (): void => giveUp(signal!.reason);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const timer = timeout === undefined ? undefined : setTimeout(() => {
+    giveUp(new UringError(ETIMEDOUT, syscall, { hint: `not done within ${timeout} ms` }));
+  }, timeout);
+  return () => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+  };
 }

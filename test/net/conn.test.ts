@@ -20,7 +20,7 @@ const skip = missingOp(IORING_OP_BIND);
 const BIG = 16 << 20;
 
 function portOf(listener: Listener): number {
-  assert.ok(listener.addr.family !== "unix");
+  assert.ok(listener.addr.transport !== "unix");
   return listener.addr.port;
 }
 
@@ -116,8 +116,8 @@ test("connect to node:net: addresses, half close in both directions", { skip }, 
   const { port } = server.address() as AddressInfo;
   for (const hostname of ["127.0.0.1", "localhost", undefined]) {
     await using conn = await connect({ hostname, port });
-    assert.deepEqual(conn.remoteAddr, { family: "ipv4", address: "127.0.0.1", port });
-    assert.equal(conn.localAddr.family, "ipv4");
+    assert.deepEqual(conn.remoteAddr, { transport: "tcp", hostname: "127.0.0.1", port });
+    assert.equal(conn.localAddr.transport, "tcp");
     assert.equal(await conn.write("hällo"), 6);
     const buffer = new Uint8Array(100);
     assert.equal(await within(conn.read(buffer), "read"), 6);
@@ -138,9 +138,9 @@ test("Unix sockets: a path, which goes with the listener, and an abstract name",
   using dir = new TempDir();
   for (const path of [dir.of("socket"), `\0uring-net-${performance.now()}`]) {
     const listener = listen({ path });
-    assert.deepEqual(listener.addr, { family: "unix", path });
+    assert.deepEqual(listener.addr, { transport: "unix", path });
     const [a, b] = await Promise.all([connect({ path }), listener.accept()]);
-    assert.deepEqual(a.remoteAddr, { family: "unix", path });
+    assert.deepEqual(a.remoteAddr, { transport: "unix", path });
     await a.write("x");
     assert.equal(await b.read(new Uint8Array(2)), 1);
     await Promise.all([a.close(), b.close(), listener.close()]);

@@ -1,0 +1,275 @@
+/**
+ * What one connection has to send: in order, gathered, one send at a time.
+ *
+ * @module
+ */
+import { MSG_NOSIGNAL, MSG_WAITALL } from "../ffi/abi.ts";
+import { addressOf } from "../ffi/pin.ts";
+import { iovec, msghdr } from "../ffi/structs.ts";
+import type { CompletionSink, Op } from "../loop/op.ts";
+import type { Engine } from "./engine.ts";
+import { type Job, Piece } from "./pieces.ts";
+import type { AnySocket } from "./socket.ts";
+
+/** How many stretches of memory one send takes. */
+const MOST_PIECES = 64;
+
+/** A promise for the time when so many bytes were sent. */
+interface Waiter {
+  readonly at: number;
+  readonly value: number;
+  readonly resolve: (value: number) => void;
+  readonly reject: (error: Error) => void;
+}
+
+const encoder = new TextEncoder();
+
+/** The queue of a connection. */
+export class Output implements CompletionSink {
+  /** How many bytes wait or are being sent. */
+  queued = 0;
+  /** How many operations are in flight. */
+  inFlight = 0;
+  readonly #socket: AnySocket;
+  readonly #engine: Engine;
+  #first: Piece | null = null;
+  #last: Piece | null = null;
+  #op: Op | null = null;
+  #job: Job | null = null;
+  #listed = false;
+  // How many bytes were ever queued, and how many of them were sent.
+  #added = 0;
+  #sent = 0;
+  #waiters: Waiter[] = [];
+
+  /** @internal */
+  constructor(socket: AnySocket, engine: Engine) {
+    this.#socket = socket;
+    this.#engine = engine;
+  }
+
+  /** Whether there is nothing to do. */
+  get empty(): boolean {
+    return this.#first === null && this.#op === null && this.#job === null;
+  }
+
+  /** Copies bytes to the end. */
+  add(bytes: Uint8Array, from: number, to: number): void {
+    const length = to - from;
+    for (let at = from; at < to;) {
+      const piece = this.#room(to - at);
+      const count = Math.min(to - at, piece.size - piece.end);
+      piece.bytes!.set(count === bytes.length ? bytes : bytes.subarray(at, at + count), piece.end);
+      piece.end += count;
+      at += count;
+    }
+    this.#count(length);
+  }
+
+  /** Adds text as UTF-8; returns how many bytes that are. */
+  addText(text: string): number {
+    const { length } = text;
+    if (length <= 64) {
+      const piece = this.#room(length);
+      const { bytes, end } = piece;
+      if (piece.size - end >= length) {
+        let i = 0;
+        for (; i < length; i++) {
+          const unit = text.charCodeAt(i);
+          if (unit > 0x7f) break;
+          bytes![end + i] = unit;
+        }
+        if (i === length) {
+          piece.end = end + length;
+          this.#count(length);
+          return length;
+        }
+      }
+    }
+    const bytes = encoder.encode(text);
+    this.add(bytes, 0, bytes.length);
+    return bytes.length;
+  }
+
+  /** Adds memory of the caller's, which must stay as it is until it is sent. */
+  borrow(view: Uint8Array): void {
+    const piece = new Piece(null, addressOf(view), view.length, -1, view);
+    piece.end = view.length;
+    this.#append(piece);
+    this.#count(view.length);
+  }
+
+  /** Adds something that is to run when all before it was sent. */
+  addJob(job: Job): void {
+    const piece = new Piece(null, 0, 0, -1, null);
+    piece.job = job;
+    this.#append(piece);
+    // So that who waits for all that was added waits for it, too.
+    this.#added++;
+    this.#list();
+  }
+
+  /** Resolves with `value` when all that was added by now is sent. */
+  sent(value: number): Promise<number> {
+    if (this.#sent === this.#added) return Promise.resolve(value);
+    return new Promise((resolve, reject) => this.#waiters.push({ at: this.#added, value, resolve, reject }));
+  }
+
+  #room(wanted: number): Piece {
+    const last = this.#last;
+    if (last !== null && last.kind >= 0 && last.end < last.size) return last;
+    const piece = this.#engine.pieces.take(wanted);
+    this.#append(piece);
+    return piece;
+  }
+
+  #append(piece: Piece): void {
+    if (this.#last === null) this.#first = piece;
+    else this.#last.next = piece;
+    this.#last = piece;
+  }
+
+  #count(length: number): void {
+    this.queued += length;
+    this.#added += length;
+    this.#list();
+  }
+
+  #list(): void {
+    if (this.#listed || this.#op !== null || this.#job !== null) return;
+    this.#listed = true;
+    this.#engine.send(this);
+  }
+
+  /** Puts what there is into the ring: called before a submission. */
+  gather(): void {
+    this.#listed = false;
+    const first = this.#first;
+    if (first === null || this.#op !== null || this.#job !== null || this.#socket.dead) return;
+    if (first.job !== null) {
+      this.#run(first.job);
+      return;
+    }
+    const { driver } = this.#engine;
+    const next = first.next;
+    const op = driver.begin("send");
+    this.#op = op;
+    this.inFlight++;
+    if (next === null || next.job !== null) {
+      op.sqe!.prepSend(
+        this.#socket.fd,
+        first.address + first.start,
+        first.end - first.start,
+        MSG_NOSIGNAL | MSG_WAITALL,
+      );
+      op.pins = first.owner;
+    } else this.#gatherMany(op, first);
+    driver.launch(op, this);
+  }
+
+  #gatherMany(op: Op, first: Piece): void {
+    const owners: unknown[] = [];
+    let count = 0;
+    for (let piece: Piece | null = first; piece !== null && piece.job === null && count < MOST_PIECES;) {
+      count++;
+      owners.push(piece.owner);
+      piece = piece.next;
+    }
+    const memory = this.#engine.driver.arena.take(msghdr.size + count * iovec.size);
+    memory.bytes.fill(0);
+    const view = new DataView(memory.bytes.buffer, memory.bytes.byteOffset, memory.bytes.length);
+    const set = (at: number, value: number): void => {
+      view.setUint32(at, value, true);
+      view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
+    };
+    set(msghdr.msg_iov, memory.address + msghdr.size);
+    set(msghdr.msg_iovlen, count);
+    let at = msghdr.size;
+    for (let piece = first, i = 0; i < count; i++, piece = piece.next!, at += iovec.size) {
+      set(at + iovec.iov_base, piece.address + piece.start);
+      set(at + iovec.iov_len, piece.end - piece.start);
+    }
+    owners.push(memory.owner);
+    op.pins = owners;
+    op.sqe!.prepSendmsg(this.#socket.fd, memory.address, MSG_NOSIGNAL | MSG_WAITALL);
+  }
+
+  #run(job: Job): void {
+    this.#job = job;
+    this.inFlight++;
+    job.run(() => {
+      this.#job = null;
+      this.inFlight--;
+      if (this.#first?.job === job) this.#shift();
+      this.#sent++;
+      this.#wake();
+      this.#goOn();
+    });
+  }
+
+  /** A send has ended. @internal */
+  complete(res: number, _flags: number, more: boolean): void {
+    if (!more) {
+      this.#op = null;
+      this.inFlight--;
+    }
+    if (res > 0) this.#taken(res);
+    if (res < 0) this.#socket.sendFailed(res);
+    this.#goOn();
+  }
+
+  #goOn(): void {
+    const socket = this.#socket;
+    if (socket.dead) {
+      socket.settle();
+      return;
+    }
+    if (this.#first !== null) this.#list();
+    else socket.outputEmpty();
+    socket.sentSome();
+  }
+
+  #taken(length: number): void {
+    this.queued -= length;
+    this.#sent += length;
+    for (let left = length; left > 0;) {
+      const piece = this.#first!;
+      const count = Math.min(left, piece.end - piece.start);
+      piece.start += count;
+      left -= count;
+      if (piece.start === piece.end) this.#shift();
+    }
+    if (this.#waiters.length > 0) this.#wake();
+  }
+
+  #wake(): void {
+    while (this.#waiters.length > 0 && this.#waiters[0]!.at <= this.#sent) {
+      const { resolve, value } = this.#waiters.shift()!;
+      resolve(value);
+    }
+  }
+
+  #shift(): void {
+    const piece = this.#first!;
+    this.#first = piece.next;
+    if (piece.next === null) this.#last = null;
+    this.#engine.pieces.give(piece);
+  }
+
+  /** Has what is in flight cancelled. */
+  cancel(error: Error): void {
+    if (this.#op !== null) this.#engine.driver.cancelOp(this.#op);
+    this.#job?.cancel(error);
+  }
+
+  /** Gives up what was not sent. Only when nothing is in flight. */
+  discard(error: Error): void {
+    while (this.#first !== null) {
+      const { job } = this.#first;
+      this.#shift();
+      job?.cancel(error);
+    }
+    this.queued = 0;
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+  }
+}
