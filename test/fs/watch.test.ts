@@ -1,6 +1,15 @@
 /** watch: what changes is told, and nothing is left open. */
 import assert from "node:assert/strict";
-import { appendFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import * as fs from "../../src/fs/mod.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
@@ -10,18 +19,43 @@ import { countDescriptors, failure } from "../support/operations.ts";
 
 checkLeaks({ sharedRings: 1 });
 
-/** Changes until `enough` of them are there. */
+/** How many files and directories this process watches. */
+function watches(): number {
+  let count = 0;
+  for (const fd of readdirSync("/proc/self/fd")) {
+    try {
+      if (!readlinkSync(`/proc/self/fd/${fd}`).includes("inotify")) continue;
+      count += readFileSync(`/proc/self/fdinfo/${fd}`, "utf8").match(/^inotify wd:/gm)?.length ?? 0;
+    } catch {
+      // Closed since its name was read.
+    }
+  }
+  return count;
+}
+
+/** Waits until that many are watched: what changes before is not told. */
+async function watched(count: number): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (watches() < count) {
+    assert.ok(performance.now() < deadline, `${watches()} are watched, not ${count}`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** Changes until `enough` of them are there, once `count` files and directories are watched. */
 async function changes(
   path: string,
   options: fs.WatchOptions,
+  count: number,
   act: () => void,
   enough: (seen: string[]) => boolean,
 ): Promise<string[]> {
+  const before = watches();
   const watching = fs.watch(path, options as fs.WatchOptions & { encoding?: undefined });
   const seen: string[] = [];
   // It watches from the first `next()` on.
   const first = watching.next();
-  await new Promise((resolve) => setTimeout(resolve, 30));
+  await watched(before + count);
   act();
   for (let next = await within(first, "watch"); !next.done; next = await within(watching.next(), "watch")) {
     seen.push(`${next.value.eventType} ${next.value.filename}`);
@@ -34,7 +68,7 @@ async function changes(
 test("watch: a directory", async () => {
   using dir = new TempDir();
   const before = countDescriptors(/inotify/);
-  const seen = await changes(dir.path, {}, () => {
+  const seen = await changes(dir.path, {}, 1, () => {
     writeFileSync(dir.of("grüße"), "x");
     renameSync(dir.of("grüße"), dir.of("b"));
     rmSync(dir.of("b"));
@@ -48,14 +82,14 @@ test("watch: a file", async () => {
   using dir = new TempDir();
   const path = dir.of("file");
   writeFileSync(path, "");
-  const seen = await changes(path, {}, () => appendFileSync(path, "x"), (seen) => seen.length > 0);
+  const seen = await changes(path, {}, 1, () => appendFileSync(path, "x"), (seen) => seen.length > 0);
   assert.deepEqual(seen, ["change file"]);
 });
 
 test("watch: everything below, also what is made later", async () => {
   using dir = new TempDir();
   mkdirSync(dir.of("a/b"), { recursive: true });
-  const seen = await changes(dir.path, { recursive: true }, () => {
+  const seen = await changes(dir.path, { recursive: true }, 3, () => {
     writeFileSync(dir.of("a/b/c"), "");
     mkdirSync(dir.of("new/deep"), { recursive: true });
     writeFileSync(dir.of("new/deep/file"), "");
@@ -69,7 +103,7 @@ test("watch: names as bytes, and aborting", async () => {
   const stop = new AbortController();
   const watching = fs.watch(dir.path, { encoding: "buffer", signal: stop.signal });
   const first = watching.next();
-  await new Promise((resolve) => setTimeout(resolve, 30));
+  await watched(1);
   writeFileSync(dir.of("x"), "");
   assert.deepEqual((await within(first, "watch")).value!.filename, Buffer.from("x"));
   stop.abort(new Error("enough"));
@@ -97,11 +131,11 @@ test("watch: too many events are dropped, or thrown", async () => {
   const burst = (): void => {
     for (let i = 0; i < 50; i++) writeFileSync(dir.of(`f${i}`), "");
   };
-  const seen = await changes(dir.path, { maxQueue: 5 }, burst, (seen) => seen.length === 5);
+  const seen = await changes(dir.path, { maxQueue: 5 }, 1, burst, (seen) => seen.length === 5);
   assert.equal(seen.length, 5);
   const watching = fs.watch(dir.path, { maxQueue: 5, overflow: "throw" });
   const first = watching.next();
-  await new Promise((resolve) => setTimeout(resolve, 30));
+  await watched(1);
   for (let i = 0; i < 50; i++) writeFileSync(dir.of(`g${i}`), "");
   const error = await failure((async () => {
     await first;
