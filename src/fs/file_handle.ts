@@ -29,7 +29,6 @@ import {
   chunksOf,
   type Contents,
   type Data,
-  decode,
   encode,
   type Encoding,
 } from "./encoding.ts";
@@ -246,15 +245,7 @@ export class FileHandle extends Emitter implements AsyncDisposable {
     try {
       return await this.use<string | Buffer>(
         "read",
-        (fd) =>
-          buffer !== undefined ? readInto(fd, buffer, abort) : readAll(
-            fd,
-            abort,
-            (bytes, borrowed) =>
-              typeof encoding === "string"
-                ? decode(bytes, encoding)
-                : asBuffer(borrowed ? bytes.slice() : bytes),
-          ),
+        (fd) => buffer !== undefined ? readInto(fd, buffer, abort) : readAll(fd, abort, encoding),
       );
     } catch (error) {
       throw unlessAborted(error, abort);

@@ -4,12 +4,14 @@
  * @module
  */
 import type { Buffer } from "node:buffer";
+import { O_RDONLY } from "../ffi/abi.ts";
 import { type Flags, flagsOf, optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
-import { asBuffer, checkEncoding, decode, type Encoding } from "./encoding.ts";
+import { checkEncoding, type Encoding } from "./encoding.ts";
 import { throwIfAborted, unlessAborted } from "./errors.ts";
 import { type FileLike, isFile } from "./file_handle.ts";
 import { reading } from "./limit.ts";
-import { readAll, readInto, readWhole, withFile } from "./transfer.ts";
+import { readAll, readInto, withFile } from "./transfer.ts";
+import { readWhole } from "./whole_file.ts";
 
 /** Options of {@link readFile}. */
 export interface ReadFileOptions {
@@ -40,7 +42,7 @@ export type BufferOf<T extends ArrayBufferView> = T extends ArrayBufferView<infe
 /**
  * The content of a file, as a `Buffer` or, with an encoding, as text. From a `FileHandle`: from where it is to the end.
  *
- * Thousands may be asked for in one turn: 128 are open at a time, and each step of all of them is one system call.
+ * Thousands may be asked for in one turn: 64 are open at a time, and each step of all of them is one system call.
  *
  * @throws UringError (rejects) with Node's `code`, `syscall` and `path`; `AbortError`.
  *
@@ -69,29 +71,52 @@ export function readFile(
   path: PathLike | FileLike,
   options?: Encoding | ReadFileOptions | null,
 ): Promise<string | Buffer<ArrayBuffer>>;
-export async function readFile(
+export function readFile(
   path: PathLike | FileLike,
   options?: Encoding | AnyReadFileOptions | null,
 ): Promise<unknown> {
-  if (isFile(path)) return await path.readFile(options as Encoding);
+  try {
+    // What is asked for thousands of times a turn takes no detour.
+    if (options === undefined && typeof path === "string") {
+      return readWhole(pathOf(path), O_RDONLY, undefined);
+    }
+    return readAs(path, options);
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+function readAs(
+  path: PathLike | FileLike,
+  options: Encoding | AnyReadFileOptions | null | undefined,
+): Promise<unknown> {
+  if (isFile(path)) return path.readFile(options as Encoding);
   const { encoding, flag = "r", signal, buffer } = optionsOf<AnyReadFileOptions>(options);
   checkEncoding(encoding);
   const abort = signalOf(signal);
   throwIfAborted(abort);
-  // Text is a copy anyway.
-  const finish = (bytes: Uint8Array<ArrayBuffer>, borrowed: boolean): string | Buffer =>
-    typeof encoding === "string" ? decode(bytes, encoding) : asBuffer(borrowed ? bytes.slice() : bytes);
   if (abort === undefined && buffer === undefined) {
-    return await readWhole(pathOf(path as PathLike), flagsOf(flag, "r"), finish);
+    return readWhole(pathOf(path as PathLike), flagsOf(flag, "r"), encoding);
   }
+  return readStepwise(path as PathLike, flag, encoding, abort, buffer);
+}
+
+/** One operation after the other, each of which can be cancelled. */
+async function readStepwise(
+  path: PathLike,
+  flag: Flags,
+  encoding: Encoding | null | undefined,
+  abort: AbortSignal | undefined,
+  buffer: AnyReadFileOptions["buffer"],
+): Promise<string | Buffer> {
   await reading.enter();
   try {
     throwIfAborted(abort);
-    return await withFile<unknown>(
-      path as PathLike,
+    return await withFile<string | Buffer>(
+      path,
       flag,
       0o666,
-      (fd) => buffer !== undefined ? readInto(fd, buffer, abort) : readAll(fd, abort, finish),
+      (fd) => buffer !== undefined ? readInto(fd, buffer, abort) : readAll(fd, abort, encoding),
     );
   } catch (error) {
     throw unlessAborted(error, abort);

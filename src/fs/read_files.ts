@@ -7,9 +7,9 @@ import type { Buffer } from "node:buffer";
 import { openFlags } from "../loop/open_flags.ts";
 import type { FlagString, UringError } from "../mod.ts";
 import { type Flags, integer, optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
-import { asBuffer, checkEncoding, decode, type Encoding } from "./encoding.ts";
+import { checkEncoding, type Encoding } from "./encoding.ts";
 import { AbortError, typeError } from "./errors.ts";
-import { readWhole } from "./transfer.ts";
+import { readWhole } from "./whole_file.ts";
 
 /** Options of {@link readFiles}. */
 export interface ReadFilesOptions {
@@ -68,8 +68,6 @@ export async function* readFiles<P extends PathLike>(
   if (concurrency === 0) throw typeError("ERR_OUT_OF_RANGE", "options.concurrency must be at least 1");
   const bits = openFlags(flag as FlagString);
   const abort = signalOf(signal);
-  const finish = (bytes: Uint8Array<ArrayBuffer>, borrowed: boolean): string | Buffer<ArrayBuffer> =>
-    typeof encoding === "string" ? decode(bytes, encoding) : asBuffer(borrowed ? bytes.slice() : bytes);
   const results = new Results<FileResult<string | Buffer<ArrayBuffer>, P>>();
   const onAbort = (): void => results.fail(new AbortError(abort!.reason));
   if (abort?.aborted === true) onAbort();
@@ -80,7 +78,7 @@ export async function* readFiles<P extends PathLike>(
 
   const start = (path: P): void => {
     results.expect();
-    readWhole(pathOf(path), bits, finish).then(
+    readWhole(pathOf(path), bits, encoding).then(
       (data) => results.add({ path, data }),
       (error) => results.add({ path, error: error as UringError }),
     );

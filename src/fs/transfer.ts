@@ -5,16 +5,10 @@
  */
 import type { Buffer } from "node:buffer";
 import { bytesOf, type Flags, flagsOf, modeOf, type PathLike, pathOf } from "./arguments.ts";
-import {
-  type DirectDescriptor,
-  type OperationOptions,
-  type TransferOptions,
-  Uring,
-  UringError,
-} from "../mod.ts";
+import { type OperationOptions, type TransferOptions, Uring, UringError } from "../mod.ts";
 import { AT_EMPTY_PATH, SEEK_CUR, SEEK_SET, STATX_SIZE, STATX_TYPE } from "../ffi/abi.ts";
 import { system } from "../ffi/system.ts";
-import { asBuffer } from "./encoding.ts";
+import { asBuffer, decode, decodeBorrowed, type Encoding } from "./encoding.ts";
 import { named, outOfRange, throwIfAborted, typeError } from "./errors.ts";
 
 /**
@@ -26,8 +20,6 @@ const FIRST = 64 * 1024;
 const MOST = 0x7fff_f000;
 /** From here on a worker thread of the kernel's copies, so that this thread goes on meanwhile. */
 const LARGE = 1024 * 1024;
-/** How much is asked for where the end is expected. */
-const AT_END = 4096;
 /** How many buffers wait for their next use. */
 const SPARE = 128;
 const EIO = 5;
@@ -70,15 +62,12 @@ function optionsFor(signal: AbortSignal | undefined, large: boolean): OperationO
   return { signal, async: large };
 }
 
-/**
- * Reads from where a file is until its end, whether its size is known or not (`/proc`, pipes). `finish` makes the result
- * out of the bytes; those of a small file are `borrowed`: they are valid until it returns.
- */
-export async function readAll<T>(
+/** Reads from where a file is until its end, whether its size is known or not (`/proc`, pipes). */
+export async function readAll(
   fd: number,
   signal: AbortSignal | undefined,
-  finish: (bytes: Uint8Array<ArrayBuffer>, borrowed: boolean) => T,
-): Promise<T> {
+  encoding: Encoding | null | undefined,
+): Promise<string | Buffer<ArrayBuffer>> {
   const buffer = spare.pop() ?? new Uint8Array(FIRST);
   const options = optionsFor(signal, false);
   let length = 0;
@@ -90,70 +79,11 @@ export async function readAll<T>(
     ended = count === 0;
   }
   const result = ended
-    ? finish(buffer.subarray(0, length), true)
-    : finish(await readRest(fd, buffer, signal), false);
+    ? decodeBorrowed(buffer.subarray(0, length), encoding)
+    : decode(await readRest(fd, buffer, signal), encoding);
   // Not after a failure: then nobody can say for sure that the kernel has let go of it.
   if (spare.length < SPARE) spare.push(buffer);
   return result;
-}
-
-/**
- * The whole content of a file by its path, opened, read and closed together with all the others that are asked for.
- * `finish` makes the result out of the bytes; those of a small file are `borrowed`: they are valid until it returns.
- */
-export function readWhole<T>(
-  path: string | Uint8Array,
-  flags: number,
-  finish: (bytes: Uint8Array<ArrayBuffer>, borrowed: boolean) => T,
-): Promise<T> {
-  return new Promise((resolve, reject) => {
-    Uring.shared.wholeFile(path, flags, 0o666, {
-      whole(bytes): void {
-        try {
-          resolve(finish(bytes as Uint8Array<ArrayBuffer>, true));
-        } catch (error) {
-          reject(error);
-        }
-      },
-      async more(beginning, file): Promise<void> {
-        try {
-          resolve(finish(await readOn(file, path, beginning as Uint8Array<ArrayBuffer>), false));
-        } catch (error) {
-          reject(error);
-        }
-      },
-      failed(error): void {
-        reject(named(error, error.syscall === "openat" ? "open" : "read"));
-      },
-    });
-  });
-}
-
-/** Reads the rest of a file whose beginning is known. */
-async function readOn(
-  file: DirectDescriptor,
-  path: string | Uint8Array,
-  beginning: Uint8Array<ArrayBuffer>,
-): Promise<Uint8Array<ArrayBuffer>> {
-  // No more than a guess: the name may mean another file by now.
-  const about = await Uring.shared.statx(path, { mask: STATX_TYPE | STATX_SIZE }).catch(() => null);
-  const size = about?.isFile() === true ? about.size : 0;
-  let bytes = new Uint8Array(Math.max(size, beginning.length + FIRST));
-  bytes.set(beginning);
-  let length = beginning.length;
-  for (;;) {
-    const full = length === bytes.length;
-    const target = full ? new Uint8Array(AT_END) : bytes.subarray(length, length + MOST);
-    const count = await Uring.shared.read(file, target, optionsFor(undefined, target.length >= LARGE));
-    if (count === 0) return full ? bytes : bytes.subarray(0, length);
-    if (full) {
-      const more = new Uint8Array(2 * length);
-      more.set(bytes);
-      more.set(target.subarray(0, count), length);
-      bytes = more;
-    }
-    length += count;
-  }
 }
 
 /** Goes on after the first read has filled its buffer, which is used for looking whether there is more, too. */

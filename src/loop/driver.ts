@@ -197,13 +197,21 @@ export class Driver implements Sleeper {
     return promise;
   }
 
-  /** Submits an operation whose completions go to a sink. */
-  launch(op: Op, sink: CompletionSink): void {
+  /**
+   * Submits an operation whose completions go to a sink; or, where its entry was followed by others with its user data,
+   * operations that have so many completions together.
+   */
+  launch(op: Op, sink: CompletionSink, completions: number = 1): void {
     op.sink = sink;
     op.sqe!.setUserData(op.slot, op.generation);
-    op.pending = 1;
-    this.inFlight++;
-    this.#schedule();
+    op.pending = completions;
+    this.inFlight += completions;
+    if (!this.#scheduled) this.#schedule();
+  }
+
+  /** An entry outside the ring that belongs to an operation of {@link Driver.beginChained}. */
+  looseEntry(): Sqe {
+    return this.#staging.loose();
   }
 
   /** The promise of an operation of a chain, which {@link Driver.submitChain} submits. */
@@ -413,7 +421,7 @@ export class Driver implements Sleeper {
     if (!more) this.inFlight--;
     if (op.sink !== null) {
       const sink = op.sink;
-      if (!more) this.#table.release(op);
+      if (!more && --op.pending === 0) this.#table.release(op);
       sink.complete(cqe.res, flags, more, cqe);
     } else if (op.extra === null) settle(this.ring, this.#table, op, cqe.res);
     else this.#completeExtra(op, cqe.res, flags, (high & TIMEOUT_SIDE) !== 0);

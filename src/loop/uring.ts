@@ -25,7 +25,7 @@ import type { Op } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
 import { decodeAddress, type SocketAddress } from "./sockaddr.ts";
 import { waker } from "./waker.ts";
-import { WholeFiles, type WholeFileSink } from "./whole_files.ts";
+import { type WholeFile, WholeFiles } from "./whole_files.ts";
 
 /** How a {@link Uring} is made. */
 export interface UringOptions extends RingOptions {
@@ -147,10 +147,10 @@ export class Uring extends Resources implements AsyncDisposable {
   }
 
   /** Reads a whole file with as few calls as can be; the path and the flags have been checked. @internal */
-  wholeFile(path: string | Uint8Array, flags: number, mode: number, sink: WholeFileSink): void {
+  wholeFile(file: WholeFile): void {
     this.driver.assertOpen();
     this.#wholeFiles ??= new WholeFiles(this.driver, this.directs);
-    this.#wholeFiles.read(path, flags, mode, sink);
+    this.#wholeFiles.read(file);
   }
 
   /** @internal */

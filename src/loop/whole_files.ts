@@ -8,10 +8,16 @@ import { UringError } from "../ffi/errors.ts";
 import { addressOf } from "../ffi/pin.ts";
 import type { DirectDescriptor, DirectTable } from "./direct.ts";
 import type { Driver } from "./driver.ts";
-import type { CompletionSink, Op } from "./op.ts";
+import type { CompletionSink } from "./op.ts";
 
-/** What takes a file's content. Exactly one of its functions is called, once. */
-export interface WholeFileSink {
+/** A file to be read, and what takes its content. Exactly one of its functions is called, once. */
+export interface WholeFile {
+  /** Where it is. */
+  readonly path: string | Uint8Array;
+  /** How to open it: `O_*`. */
+  readonly flags: number;
+  /** The permissions of a file that is created. */
+  readonly mode: number;
   /** All of it; valid during the call only. */
   whole(bytes: Uint8Array): void;
   /**
@@ -21,14 +27,6 @@ export interface WholeFileSink {
   more(beginning: Uint8Array, file: DirectDescriptor): Promise<void>;
   /** A failure of one of the system calls. */
   failed(error: UringError): void;
-}
-
-/** A file that waits for its turn. */
-interface Waiting {
-  readonly path: string | Uint8Array;
-  readonly flags: number;
-  readonly mode: number;
-  readonly sink: WholeFileSink;
 }
 
 /** How much of a file is read at first. Most are smaller. */
@@ -46,7 +44,7 @@ export class WholeFiles {
   readonly #directs: DirectTable;
   readonly #idle: Slot[] = [];
   #made = 0;
-  #queue: Waiting[] = [];
+  #queue: WholeFile[] = [];
   #first = 0;
 
   /**
@@ -59,10 +57,10 @@ export class WholeFiles {
   }
 
   /** Reads a file; the path and the flags have been checked. */
-  read(path: string | Uint8Array, flags: number, mode: number, sink: WholeFileSink): void {
+  read(file: WholeFile): void {
     const slot = this.#idle.pop() ?? this.#make();
-    if (slot === undefined) this.#queue.push({ path, flags, mode, sink });
-    else slot.start(path, flags, mode, sink);
+    if (slot === undefined) this.#queue.push(file);
+    else slot.start(file);
   }
 
   #make(): Slot | undefined {
@@ -79,7 +77,7 @@ export class WholeFiles {
   }
 
   /** The next file that waits. @internal */
-  next(): Waiting | undefined {
+  next(): WholeFile | undefined {
     const waiting = this.#queue[this.#first];
     if (waiting === undefined) return undefined;
     this.#first++;
@@ -93,7 +91,7 @@ export class WholeFiles {
   /** Fails the files that wait: the ring closes. @internal */
   giveUp(): void {
     for (let waiting = this.next(); waiting !== undefined; waiting = this.next()) {
-      waiting.sink.failed(new UringError(ECANCELED, "openat"));
+      waiting.failed(new UringError(ECANCELED, "openat"));
     }
   }
 
@@ -104,29 +102,26 @@ export class WholeFiles {
 }
 
 /** A direct descriptor and the memory for what is read from it. */
-class Slot {
+class Slot implements CompletionSink {
   readonly #driver: Driver;
-  readonly #file: DirectDescriptor;
+  readonly #direct: DirectDescriptor;
   readonly #files: WholeFiles;
   readonly #bytes: Uint8Array;
   readonly #after: Uint8Array;
   readonly #address: number;
   readonly #afterAddress: number;
-  readonly #opened: CompletionSink = { complete: (res) => this.#onOpened(res) };
-  readonly #read: CompletionSink = { complete: (res) => this.#onRead(res) };
-  readonly #ended: CompletionSink = { complete: (res) => this.#onEnded(res) };
   readonly #closed: CompletionSink = { complete: () => this.#onClosed() };
-  #sink: WholeFileSink | null = null;
-  #path: string | Uint8Array = "";
+  #wanted: WholeFile | null = null;
+  #step = 0;
   #length = 0;
   #failure = 0;
   #call = "openat";
   // Whether the descriptor may have a file: that of the chain before stays until it is replaced or closed.
   #occupied = false;
 
-  constructor(driver: Driver, file: DirectDescriptor, files: WholeFiles) {
+  constructor(driver: Driver, direct: DirectDescriptor, files: WholeFiles) {
     this.#driver = driver;
-    this.#file = file;
+    this.#direct = direct;
     this.#files = files;
     const memory = new Uint8Array(new ArrayBuffer(FIRST + AFTER));
     this.#address = addressOf(memory);
@@ -135,102 +130,107 @@ class Slot {
     this.#after = memory.subarray(FIRST);
   }
 
-  start(path: string | Uint8Array, flags: number, mode: number, sink: WholeFileSink): void {
+  start(file: WholeFile): void {
     const driver = this.#driver;
-    this.#sink = sink;
-    this.#path = path;
-    this.#length = this.#failure = 0;
+    const { slot } = this.#direct;
+    this.#wanted = file;
+    this.#step = this.#length = this.#failure = 0;
     this.#call = "openat";
-    const piece = driver.arena.cString(path);
+    const piece = driver.arena.cString(file.path);
     const inRing = driver.hasRoom(STEPS);
-    const open = this.#begin("openat", inRing);
-    open.pins = piece.owner;
-    open.sqe!.prepOpenatDirect(AT_FDCWD, piece.address, flags & ~O_CLOEXEC, mode, this.#file.slot);
-    open.sqe!.flags = IOSQE_IO_LINK;
-    const read = this.#begin("read", inRing);
-    read.sqe!.prepRead(this.#file.slot, this.#address, FIRST, -1);
-    // A short read is what is hoped for, not a reason to stop.
-    read.sqe!.flags = IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK;
-    const end = this.#begin("read", inRing);
-    end.sqe!.prepRead(this.#file.slot, this.#afterAddress, AFTER, -1);
-    end.sqe!.flags = IOSQE_FIXED_FILE;
+    // One operation has the three completions, which come in the chain's order.
+    const op = inRing ? driver.begin("openat") : driver.beginChained("openat");
+    if (piece.owner !== null) op.pins = piece.owner;
     // The kernel writes there until the chain has ended.
-    read.view = end.view = this.#bytes;
-    const entries = inRing ? null : [open.sqe!, read.sqe!, end.sqe!];
-    driver.launch(open, this.#opened);
-    driver.launch(read, this.#read);
-    driver.launch(end, this.#ended);
-    if (entries === null) driver.chainInRing();
-    else driver.submitChain(entries);
+    op.view = this.#bytes;
+    const open = op.sqe!;
+    open.prepOpenatDirect(AT_FDCWD, piece.address, file.flags & ~O_CLOEXEC, file.mode, slot);
+    open.flags = IOSQE_IO_LINK;
+    const read = inRing ? driver.ring.getSqe()! : driver.looseEntry();
+    read.prepRead(slot, this.#address, FIRST, -1);
+    read.setUserData(op.slot, op.generation);
+    // A short read is what is hoped for, not a reason to stop.
+    read.flags = IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK;
+    const end = inRing ? driver.ring.getSqe()! : driver.looseEntry();
+    end.prepRead(slot, this.#afterAddress, AFTER, -1);
+    end.setUserData(op.slot, op.generation);
+    end.flags = IOSQE_FIXED_FILE;
+    driver.launch(op, this, STEPS);
+    if (inRing) driver.chainInRing();
+    else driver.submitChain([open, read, end]);
   }
 
-  #begin(name: string, inRing: boolean): Op {
-    return inRing ? this.#driver.begin(name) : this.#driver.beginChained(name);
-  }
-
-  #onOpened(res: number): void {
-    if (res < 0) this.#failure = res;
-    else this.#occupied = true;
-  }
-
-  #onRead(res: number): void {
-    if (res >= 0) this.#length = res;
-    else if (this.#failure === 0) {
-      this.#failure = res;
-      this.#call = "read";
+  /** The end of a step. */
+  complete(res: number): void {
+    const step = this.#step++;
+    if (this.#driver.gone) this.#abandon(res);
+    else if (step === 0) {
+      if (res < 0) this.#failure = res;
+      else this.#occupied = true;
+    } else {
+      if (res < 0 && this.#failure === 0) {
+        this.#failure = res;
+        this.#call = "read";
+      }
+      if (step === 1) this.#length = res;
+      else this.#onEnded(res);
     }
+  }
+
+  /** The ring was given up: nothing more comes. */
+  #abandon(res: number): void {
+    const file = this.#wanted;
+    this.#wanted = null;
+    file?.failed(new UringError(res, this.#call));
+    this.#files.giveUp();
   }
 
   #onEnded(res: number): void {
-    if (this.#failure === 0 && res < 0) {
-      this.#failure = res;
-      this.#call = "read";
-    }
-    const sink = this.#sink!;
+    const file = this.#wanted!;
     if (this.#failure !== 0) {
-      const error = this.#error();
+      const error = this.#error(file);
       this.#done();
-      sink.failed(error);
+      file.failed(error);
     } else if (res === 0) {
       const bytes = this.#bytes.subarray(0, this.#length);
       // The next file's bytes come with the next submission, which is later.
       this.#done();
-      sink.whole(bytes);
-    } else this.#goOn(sink, res);
+      file.whole(bytes);
+    } else this.#goOn(file, res);
   }
 
-  #error(): UringError {
+  #error({ path: name }: WholeFile): UringError {
     if (this.#call === "read") return new UringError(this.#failure, "read");
-    const path = typeof this.#path === "string" ? this.#path : new TextDecoder().decode(this.#path);
+    const path = typeof name === "string" ? name : new TextDecoder().decode(name);
     return new UringError(this.#failure, "openat", { path });
   }
 
   /** There is more than the chain has read. */
-  #goOn(sink: WholeFileSink, after: number): void {
+  #goOn(file: WholeFile, after: number): void {
     const beginning = new Uint8Array(this.#length + after);
     beginning.set(this.#bytes.subarray(0, this.#length));
     beginning.set(this.#after.subarray(0, after), this.#length);
-    this.#file.state = "open";
+    this.#direct.state = "open";
     const done = (): void => {
-      this.#file.state = "reserved";
+      this.#direct.state = "reserved";
       this.#done();
     };
-    sink.more(beginning, this.#file).then(done, done);
+    file.more(beginning, this.#direct).then(done, done);
   }
 
   /** Goes on with the next file, which takes this one's place; without one, closes it. */
   #done(): void {
-    this.#sink = null;
+    this.#wanted = null;
     if (this.#driver.closed) {
       // The table goes with the ring.
       this.#files.giveUp();
       return;
     }
     const next = this.#files.next();
-    if (next !== undefined) this.start(next.path, next.flags, next.mode, next.sink);
+    if (next !== undefined) this.start(next);
     else if (this.#occupied) {
       const op = this.#driver.begin("close");
-      op.sqe!.prepCloseDirect(this.#file.slot);
+      op.sqe!.prepCloseDirect(this.#direct.slot);
       this.#driver.launch(op, this.#closed);
     } else this.#files.rest(this);
   }
@@ -239,6 +239,6 @@ class Slot {
     this.#occupied = false;
     const next = this.#driver.closed ? undefined : this.#files.next();
     if (next === undefined) this.#files.rest(this);
-    else this.start(next.path, next.flags, next.mode, next.sink);
+    else this.start(next);
   }
 }

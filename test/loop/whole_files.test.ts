@@ -18,7 +18,10 @@ type Outcome = { bytes: Uint8Array } | { rest: number } | { error: UringError };
 /** Reads a file; what is more than the chain reads is only counted. */
 function whole(uring: Uring, path: string, flags: number = O_RDONLY): Promise<Outcome> {
   return new Promise((resolve) => {
-    uring.wholeFile(path, flags, 0, {
+    uring.wholeFile({
+      path,
+      flags,
+      mode: 0,
       whole: (bytes) => resolve({ bytes: bytes.slice() }),
       async more(beginning, file): Promise<void> {
         const buffer = new Uint8Array(1 << 20);
@@ -99,7 +102,10 @@ test("whole files: none stays open", async () => {
   for (let i = 0; i < 100; i++) writeFileSync(dir.of(`file${i}`), content(100));
   const last = whole(uring, dir.of("file0"));
   const seen = new Promise<string>((resolve) => {
-    uring.wholeFile("/dev/zero", O_RDONLY, 0, {
+    uring.wholeFile({
+      path: "/dev/zero",
+      flags: O_RDONLY,
+      mode: 0,
       whole: () => {},
       async more(): Promise<void> {
         await Promise.resolve();
@@ -130,5 +136,5 @@ test("whole files: closing the ring in the middle tells every one of them", asyn
     assert.ok("error" in outcome);
     assert.equal(outcome.error.code, "ECANCELED");
   }
-  assert.throws(() => uring.wholeFile(dir.of("file"), O_RDONLY, 0, {} as never), TypeError);
+  assert.throws(() => uring.wholeFile({} as never), TypeError);
 });
