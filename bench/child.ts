@@ -14,6 +14,8 @@ export interface Command {
   readonly program: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** What ends it; by default the end of its standard input. */
+  readonly endedBy?: "SIGTERM";
 }
 
 /** The line of a program's complaints that says most: the first that names an error, or the last. */
@@ -32,8 +34,10 @@ export class Child {
   #stderr = "";
   #ended: Error | null = null;
   readonly #exit: Promise<void>;
+  readonly #endedBy: "SIGTERM" | null;
 
   constructor(command: Command) {
+    this.#endedBy = command.endedBy ?? null;
     this.#process = spawn(command.program, command.args, {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, ...command.env },
@@ -93,9 +97,10 @@ export class Child {
     return this.nextLine();
   }
 
-  /** Closes the child's standard input, on which it ends, and waits; kills it if it does not. */
+  /** Closes the child's standard input, on which it ends, or sends its signal, and waits; kills it if it does not. */
   async stop(graceMs: number = 2000): Promise<void> {
     this.#process.stdin?.end();
+    if (this.#endedBy !== null) this.#process.kill(this.#endedBy);
     const timer = setTimeout(() => this.#process.kill("SIGKILL"), graceMs);
     await this.#exit;
     clearTimeout(timer);

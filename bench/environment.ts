@@ -21,7 +21,7 @@ export type Runtime = "bun" | "deno";
 export const RUNTIME_NAMES: Readonly<Record<Runtime, string>> = { bun: "Bun", deno: "Deno" };
 
 /** What a program of `bench/programs/` is allowed under Deno: the library itself needs `--allow-ffi` alone. */
-export type Permission = "ffi" | "read" | "write" | "env" | "sys";
+export type Permission = "ffi" | "read" | "write" | "env" | "sys" | "net";
 
 /** Options of {@linkcode script}. */
 export interface ScriptOptions {
@@ -45,7 +45,20 @@ export function script(
   args: readonly string[],
   options: ScriptOptions = {},
 ): Command {
-  const path = resolve(ROOT, "bench/programs", name);
+  return program(runtime, resolve(ROOT, "bench/programs", name), args, options);
+}
+
+/** The command that runs an example as its users do, under a runtime. SIGTERM ends it. */
+export function example(runtime: Runtime, name: string, args: readonly string[]): Command {
+  return { ...program(runtime, join(ROOT, "examples", name), args), endedBy: "SIGTERM" };
+}
+
+function program(
+  runtime: Runtime,
+  path: string,
+  args: readonly string[],
+  options: ScriptOptions = {},
+): Command {
   const { allow = ["ffi"], flags = [], env = {} } = options;
   const permissions = allow.map((permission) => `--allow-${permission}`);
   const before = runtime === "bun" ? flags : ["run", "--quiet", "--no-prompt", ...flags, ...permissions];
@@ -58,7 +71,7 @@ function newest(paths: readonly string[]): number {
 
 /** The command that runs `bench/c/NAME.c`, compiled if need be. Throws a `MissingError` without a compiler. */
 export function compiled(name: string, args: readonly string[]): Command {
-  const sources = [join(ROOT, "bench", "c", `${name}.c`), join(ROOT, "bench", "c", "rounds.h")];
+  const sources = [`${name}.c`, "rounds.h", "server.h"].map((file) => join(ROOT, "bench", "c", file));
   const program = join(CACHE, name);
   if (!existsSync(program) || statSync(program).mtimeMs < newest(sources)) {
     mkdirSync(CACHE, { recursive: true });

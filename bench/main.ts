@@ -8,6 +8,7 @@ import { files } from "./benchmarks/files.ts";
 import { heap } from "./benchmarks/heap.ts";
 import { idle } from "./benchmarks/idle.ts";
 import { memory } from "./benchmarks/memory.ts";
+import { servers } from "./benchmarks/net.ts";
 import { nop } from "./benchmarks/nop.ts";
 import { read } from "./benchmarks/read.ts";
 import { startup } from "./benchmarks/startup.ts";
@@ -28,6 +29,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   heap,
   memory,
   ...files,
+  ...servers,
 ];
 const MAX_ROUNDS = 1000;
 

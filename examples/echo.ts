@@ -1,91 +1,107 @@
 /**
- * A TCP server that sends back what it receives: multishot accept, multishot receive from a pool of buffers that the
- * kernel fills, so that neither a connection nor a chunk costs a request of its own.
+ * A TCP server that sends back what it receives, in one of two styles.
  *
  *     bun examples/echo.ts PORT
- *     deno run --allow-ffi examples/echo.ts PORT
+ *     deno run --allow-ffi examples/echo.ts PORT --style streams
  *
- * It listens on 127.0.0.1 and prints the port; port 0 picks a free one. SIGINT and SIGTERM stop it. Linux 6.11 (bind and
- * listen; the rest needs 6.0). Deno needs no permission for the network: the kernel makes the socket, not Deno.
+ * `handlers`: functions that are called when something happens, as with `Bun.listen`. Data is looked at where the kernel has
+ * put it; a message makes no object. `streams`: a function for each connection, which reads and writes, as with
+ * `Deno.listen`. Neither lets a client that does not read fill the memory. It listens on 127.0.0.1 unless told otherwise;
+ * port 0 picks a free one. SIGINT and SIGTERM stop it.
  */
-import process from "node:process";
-import { type BufferPool, Uring, UringError } from "uring";
-import { AF_INET, MSG_WAITALL, SOCK_STREAM } from "uring/ring";
+import { type Conn, listen, type Listener, type Socket } from "uring/net";
+import { addressText, GRACE_MS, main, portOf, type Serving } from "./common/server.ts";
 
-const ADDRESS = "127.0.0.1";
-const FIRST_EPHEMERAL = 49152;
-const LAST_PORT = 65535;
+const BACKLOG = 4096;
+const BUFFER = 64 * 1024;
 
-/** Binds to a port, or to a free one for 0, and returns it. */
-async function bind(uring: Uring, socket: number, port: number): Promise<number> {
-  for (;;) {
-    // The kernel would pick one for port 0, too, but there is no operation that tells which.
-    const choice = port !== 0
-      ? port
-      : FIRST_EPHEMERAL + Math.floor(Math.random() * (LAST_PORT + 1 - FIRST_EPHEMERAL));
-    try {
-      await uring.bind(socket, { family: "ipv4", address: ADDRESS, port: choice });
-      return choice;
-    } catch (error) {
-      if (port !== 0 || !(error instanceof UringError && error.code === "EADDRINUSE")) throw error;
+/** What a connection has been given and has not taken yet. */
+class Rest {
+  #chunks: Uint8Array[] = [];
+
+  get empty(): boolean {
+    return this.#chunks.length === 0;
+  }
+
+  keep(chunk: Uint8Array): void {
+    this.#chunks.push(chunk.slice());
+  }
+
+  /** Gives on as much as the connection takes. */
+  give(socket: Socket<Rest>): void {
+    for (let chunk = this.#chunks[0]; chunk !== undefined; chunk = this.#chunks[0]) {
+      const taken = socket.write(chunk);
+      if (taken >= 0 && taken < chunk.length) {
+        this.#chunks[0] = chunk.subarray(taken);
+        return;
+      }
+      this.#chunks.shift();
     }
   }
 }
 
-/** Sends back whatever a connection sends, until it has finished, has gone, or the server stops. */
-async function echo(uring: Uring, pool: BufferPool, connection: number, signal: AbortSignal): Promise<void> {
+function withHandlers(address: { port: number; hostname: string }): Listener {
+  return listen<Rest>({
+    ...address,
+    backlog: BACKLOG,
+    allowHalfOpen: true,
+    socket: {
+      open(socket) {
+        socket.data = new Rest();
+      },
+      data(socket, view) {
+        const { data: rest } = socket;
+        const taken = rest.empty ? socket.write(view) : 0;
+        if (taken < 0 || taken === view.length) return;
+        rest.keep(view.subarray(taken));
+        socket.pause();
+      },
+      drain(socket) {
+        socket.data.give(socket);
+        if (!socket.data.empty) return;
+        if (socket.ended) socket.end();
+        else socket.resume();
+      },
+      end(socket) {
+        if (socket.data.empty) socket.end();
+      },
+      // A client that has reset its connection: nobody is left to tell.
+      error() {},
+    },
+  });
+}
+
+async function echo(conn: Conn): Promise<void> {
+  await using _ = conn;
+  const buffer = new Uint8Array(BUFFER);
   try {
-    for await (const chunk of uring.recvMultishot(connection, { pool, borrow: true, signal })) {
-      // The chunk lies in the pool until the next one is asked for; by then it has been sent.
-      await uring.send(connection, chunk, { flags: MSG_WAITALL, signal });
+    for (let count = await conn.read(buffer); count !== null; count = await conn.read(buffer)) {
+      await conn.write(buffer.subarray(0, count));
     }
-  } catch (error) {
-    // A client that resets its connection gives ECONNRESET or EPIPE here: nobody is left to tell.
-    if (!signal.aborted && !(error instanceof UringError)) throw error;
-  } finally {
-    await uring.close(connection);
+  } catch {
+    // As above.
   }
 }
 
-async function serve(uring: Uring, listener: number, signal: AbortSignal): Promise<void> {
-  const pool = uring.bufferPool({ count: 256, size: 16 * 1024 });
-  const connections = new Set<Promise<void>>();
-  try {
-    for await (const connection of uring.acceptMultishot(listener, { signal })) {
-      const done = echo(uring, pool, connection, signal).finally(() => connections.delete(done));
-      connections.add(done);
-    }
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  } finally {
-    await Promise.allSettled(connections);
-  }
+function withStreams(address: { port: number; hostname: string }): Listener {
+  const listener = listen({ ...address, backlog: BACKLOG });
+  void (async () => {
+    for await (const conn of listener) void echo(conn);
+  })();
+  return listener;
 }
 
-async function main(args: readonly string[]): Promise<number> {
-  const port = Number(args[0]);
-  if (args.length !== 1 || !Number.isInteger(port) || port < 0 || port > LAST_PORT) {
-    console.error("usage: echo.ts PORT");
-    return 2;
-  }
-  const stop = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => stop.abort());
-  await using uring = new Uring();
-  const listener = await uring.socket(AF_INET, SOCK_STREAM);
-  try {
-    const bound = await bind(uring, listener, port);
-    await uring.listen(listener);
-    console.log(`listening on ${ADDRESS}:${bound}`);
-    await serve(uring, listener, stop.signal);
-  } catch (error) {
-    if (!(error instanceof UringError)) throw error;
-    console.error(`echo: ${error.message}`);
-    return 1;
-  } finally {
-    await uring.close(listener);
-  }
-  console.log("stopped");
-  return 0;
+function serve(port: number, hostname: string, style: string): Serving {
+  if (style !== "handlers" && style !== "streams") throw new RangeError(`no style "${style}"`);
+  const listener = (style === "handlers" ? withHandlers : withStreams)({ port, hostname });
+  return { address: addressText(listener.addr), stop: () => listener.drain(GRACE_MS) };
 }
 
-process.exitCode = await main(process.argv.slice(2));
+await main({
+  name: "echo",
+  usage: "PORT [--style handlers|streams] [--host ADDRESS]",
+  positionals: 1,
+  options: ["host", "style"],
+  serve: ({ positionals: [port], options: { host = "127.0.0.1", style = "handlers" } }) =>
+    serve(portOf(port), host, style),
+});

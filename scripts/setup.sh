@@ -73,4 +73,30 @@ ensure_deb() {
   return 1
 }
 
+# Where nginx is, or will be: never installed, since that would start a server now and with every boot.
+NGINX="$ROOT/.cache/nginx/usr/sbin/nginx"
+export NGINX
+
+# Unpacks nginx and its module for TCP, when there is apt; otherwise fails.
+ensure_nginx() {
+  "$NGINX" -v 2>/dev/null && return 0
+  local unpacked="$ROOT/.cache/nginx" scratch package
+  command -v apt-get >/dev/null || { echo "no apt-get to unpack nginx with" >&2; return 1; }
+  ensure_deb libpcre2-8-0 || return 1
+  mkdir -p "$unpacked"
+  scratch="$(mktemp -d "$ROOT/.cache/download.XXXXXX")"
+  (
+    cd "$scratch" || exit 1
+    apt-get download -q nginx libnginx-mod-stream >/dev/null 2>&1 || {
+      [ "$(id -u)" -eq 0 ] && apt-get update -q >/dev/null 2>&1
+      apt-get download -q nginx libnginx-mod-stream >/dev/null 2>&1
+    } || exit 1
+    for package in *.deb; do dpkg-deb --extract "$package" "$unpacked" || exit 1; done
+  )
+  rm -rf "$scratch"
+  "$NGINX" -v 2>/dev/null && return 0
+  echo "cannot unpack nginx" >&2
+  return 1
+}
+
 install_dependencies && find_runtimes

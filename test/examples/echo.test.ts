@@ -1,33 +1,14 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { connect, createServer, type Socket } from "node:net";
-import process from "node:process";
-import { probe } from "uring";
-import { firstReason, test } from "../support/gate.ts";
+import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { run, type Running, start } from "./programs.ts";
+import { beside, cannotServe, ended, serving } from "./servers.ts";
 
 checkLeaks();
 
-const found = probe();
-const skip = firstReason(
-  !found.available && found.message,
-  found.available && !found.operations.has("IORING_OP_BIND") && "bind and listen need Linux 6.11",
-);
-
-async function listening(...args: readonly string[]): Promise<Running & { port: number }> {
-  const server = start("echo.ts", ...args);
-  const port = await new Promise<number>((resolve, reject) => {
-    let said = "";
-    server.child.stdout.on("data", (text) => {
-      said += text;
-      const match = /^listening on 127\.0\.0\.1:(\d+)\n/.exec(said);
-      if (match !== null) resolve(Number(match[1]));
-    });
-    server.ended.then(({ status, err }) => reject(new Error(`it ended with ${status}: ${err}`)));
-  });
-  return { ...server, port };
-}
+const skip = cannotServe();
+const STYLES = ["handlers", "streams"] as const;
 
 /** Sends `data`, finishes, and returns all that comes back. */
 function exchange(port: number, data: Uint8Array): Promise<Buffer> {
@@ -54,54 +35,60 @@ function reset(port: number): Promise<void> {
   });
 }
 
-async function stop(server: Running, signal: NodeJS.Signals): Promise<void> {
-  // `child.kill` would have Deno tell the signal instead of the status.
-  process.kill(server.child.pid!, signal);
-  const { status, out, err } = await server.ended;
-  assert.deepEqual([status, err], [0, ""]);
-  assert.match(out.toString(), /\nstopped\n$/);
+for (const style of STYLES) {
+  const args = ["0", "--style", style];
+
+  test(`echo.ts, ${style}: sends back what many clients send`, { skip }, async () => {
+    await beside("echo.ts", args, async ({ port }) => {
+      const sizes = [
+        0,
+        1,
+        16_384,
+        16_385,
+        100_000,
+        3_000_000,
+        ...Array.from({ length: 60 }, (_, i) => i * 997),
+      ];
+      await Promise.all(sizes.map(async (size) => {
+        const data = randomBytes(size);
+        assert.ok((await exchange(port, data)).equals(data), `${size} bytes`);
+      }));
+    });
+  });
+
+  test(`echo.ts, ${style}: survives clients that reset their connection`, { skip }, async () => {
+    await beside("echo.ts", args, async ({ port }) => {
+      await Promise.all(Array.from({ length: 30 }, () => reset(port)));
+      const data = randomBytes(200_000);
+      assert.ok((await exchange(port, data)).equals(data));
+    });
+  });
+
+  test(`echo.ts, ${style}: stops although clients are connected`, { skip }, async () => {
+    const server = await serving("echo.ts", args);
+    const clients = await Promise.all(Array.from({ length: 5 }, () =>
+      new Promise<Socket>((resolve) => {
+        const socket = connect(server.port, "127.0.0.1", () => socket.write("x"));
+        socket.on("error", () => {});
+        socket.once("data", () => resolve(socket));
+      })));
+    await server.stop("SIGINT");
+    for (const client of clients) client.destroy();
+  });
 }
-
-test("echo.ts sends back what many clients send", { skip }, async () => {
-  const server = await listening("0");
-  const sizes = [0, 1, 16_384, 16_385, 100_000, 3_000_000, ...Array.from({ length: 60 }, (_, i) => i * 997)];
-  await Promise.all(sizes.map(async (size) => {
-    const data = randomBytes(size);
-    assert.ok((await exchange(server.port, data)).equals(data), `${size} bytes`);
-  }));
-  await stop(server, "SIGTERM");
-});
-
-test("echo.ts survives clients that reset their connection", { skip }, async () => {
-  const server = await listening("0");
-  await Promise.all(Array.from({ length: 30 }, () => reset(server.port)));
-  const data = randomBytes(200_000);
-  assert.ok((await exchange(server.port, data)).equals(data));
-  await stop(server, "SIGINT");
-});
-
-test("echo.ts stops although clients are connected", { skip }, async () => {
-  const server = await listening("0");
-  const clients = await Promise.all(Array.from({ length: 5 }, () =>
-    new Promise<Socket>((resolve) => {
-      const socket = connect(server.port, "127.0.0.1", () => socket.write("x"));
-      socket.on("error", () => {});
-      socket.once("data", () => resolve(socket));
-    })));
-  await stop(server, "SIGINT");
-  for (const client of clients) client.destroy();
-});
 
 test("echo.ts says so when the port is taken or none", { skip }, async () => {
   const other = createServer();
   const port = await new Promise<number>((resolve) => {
     other.listen(0, "127.0.0.1", () => resolve((other.address() as { port: number }).port));
   });
-  const taken = await run("echo.ts", [String(port)]);
+  const taken = await ended("echo.ts", [String(port)]);
   await new Promise((resolve) => other.close(resolve));
   assert.equal(taken.status, 1);
-  assert.match(taken.err, /^echo: EADDRINUSE: .*, bind/);
-  for (const args of [[], ["x"], ["65536"], ["-1"], ["1", "2"]]) {
-    assert.equal((await run("echo.ts", args)).status, 2);
+  assert.match(taken.err, new RegExp(`^echo: EADDRINUSE: .*127\\.0\\.0\\.1:${port}`));
+  for (const args of [[], ["x"], ["65536"], ["-1"], ["1", "2"], ["1", "--style", "other"]]) {
+    const { status, err } = await ended("echo.ts", args);
+    assert.deepEqual([args, status], [args, 2]);
+    assert.match(err, /\nusage: echo\.ts PORT/);
   }
 });

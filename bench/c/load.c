@@ -1,0 +1,246 @@
+/*
+ * The client of the benchmarks of servers that send back what they receive: N connections, a message on each, and the
+ * next one when the whole of it has come back. One thread, epoll. Every byte is compared.
+ *
+ *   load echo PORT SERVER_PID CONNECTIONS SIZE WARM_MS MEASURED_MS
+ *       prints "done MESSAGES NANOSECONDS CPU_NANOSECONDS P50 P99": CPU time is the server's, all threads, or of several
+ *       processes if SERVER_PID is a list with commas; percentiles are of the round trips, in nanoseconds
+ *   load cpu SERVER_PID
+ *       prints "cpu NANOSECONDS", what the server has used up to now
+ *   load idle PORT CONNECTIONS
+ *       connects, prints "connected", and holds the connections until its standard input ends
+ */
+#define _GNU_SOURCE
+#include "rounds.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MAX_EVENTS 512
+#define CHUNK (1u << 20)
+#define PERIOD 251u
+/* 64 steps to each power of two, so that a percentile is exact to 1.6 %. */
+#define STEP_BITS 6
+#define STEPS (1u << STEP_BITS)
+#define BUCKETS ((64 - STEP_BITS) * STEPS)
+
+struct connection {
+	int fd;
+	size_t sent, received;
+	uint64_t started;
+};
+
+static struct connection *connections;
+static unsigned connection_count;
+static size_t size;
+static unsigned char *pattern, *inbox;
+static uint64_t buckets[BUCKETS], messages;
+static int epoll_fd;
+static clockid_t clocks[16];
+static unsigned clock_count;
+
+static unsigned bucket_of(uint64_t ns)
+{
+	unsigned power;
+
+	if (ns < STEPS)
+		return (unsigned)ns;
+	power = 63u - (unsigned)__builtin_clzll(ns);
+	return (power - STEP_BITS + 1) * STEPS + (unsigned)(ns >> (power - STEP_BITS)) - STEPS;
+}
+
+static uint64_t value_of(unsigned bucket)
+{
+	unsigned row = bucket / STEPS;
+
+	return row == 0 ? bucket : (uint64_t)(STEPS + bucket % STEPS) << (row - 1);
+}
+
+static uint64_t percentile(double part)
+{
+	uint64_t total = 0, seen = 0;
+
+	for (unsigned i = 0; i < BUCKETS; i++)
+		total += buckets[i];
+	for (unsigned i = 0; i < BUCKETS; i++) {
+		seen += buckets[i];
+		if (total > 0 && (double)seen >= part * (double)total)
+			return value_of(i);
+	}
+	return 0;
+}
+
+static void find_clocks(char *pids)
+{
+	for (char *pid = strtok(pids, ","); pid; pid = strtok(NULL, ","))
+		if (clock_count == sizeof(clocks) / sizeof(*clocks) ||
+		    clock_getcpuclockid(atoi(pid), &clocks[clock_count++]) != 0)
+			die("no process %s", pid);
+}
+
+static uint64_t server_cpu(void)
+{
+	uint64_t total = 0;
+
+	for (unsigned i = 0; i < clock_count; i++) {
+		struct timespec t;
+
+		if (clock_gettime(clocks[i], &t) < 0)
+			die("the server has gone");
+		total += (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	}
+	return total;
+}
+
+static void connect_all(int port, unsigned count)
+{
+	struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	connection_count = count;
+	connections = calloc(count, sizeof(*connections));
+	for (unsigned i = 0; i < count; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+		if (fd < 0)
+			die("socket: %s", strerror(errno));
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+			die("connect: %s", strerror(errno));
+		if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+			die("fcntl: %s", strerror(errno));
+		connections[i].fd = fd;
+	}
+}
+
+static void give(struct connection *one)
+{
+	while (one->sent < size) {
+		ssize_t count = send(one->fd, pattern + one->sent, size - one->sent, MSG_NOSIGNAL);
+
+		if (count < 0 && errno == EAGAIN)
+			return;
+		if (count < 0)
+			die("send: %s", strerror(errno));
+		one->sent += (size_t)count;
+	}
+}
+
+static void begin(struct connection *one, uint64_t now)
+{
+	one->sent = one->received = 0;
+	one->started = now;
+	give(one);
+}
+
+/* Takes what is there; a message that is complete is counted and followed by the next. */
+static void take(struct connection *one)
+{
+	for (;;) {
+		size_t wanted = size - one->received;
+		ssize_t count = recv(one->fd, inbox, wanted < CHUNK ? wanted : CHUNK, 0);
+		uint64_t now;
+
+		if (count < 0 && errno == EAGAIN)
+			return;
+		if (count <= 0)
+			die("recv: %s", count < 0 ? strerror(errno) : "the server has closed the connection");
+		if (memcmp(inbox, pattern + one->received, (size_t)count) != 0)
+			die("other bytes came back");
+		one->received += (size_t)count;
+		if (one->received < size)
+			continue;
+		now = now_ns();
+		buckets[bucket_of(now - one->started)]++;
+		messages++;
+		begin(one, now);
+		/* What comes next has its own event. */
+		return;
+	}
+}
+
+static void exchange_until(uint64_t deadline)
+{
+	struct epoll_event events[MAX_EVENTS];
+
+	do {
+		int count = epoll_wait(epoll_fd, events, MAX_EVENTS, 1000);
+
+		if (count == 0)
+			die("nothing comes back");
+		for (int i = 0; i < count; i++) {
+			struct connection *one = events[i].data.ptr;
+
+			if (events[i].events & EPOLLOUT)
+				give(one);
+			if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+				take(one);
+		}
+	} while (now_ns() < deadline);
+}
+
+static void echo(unsigned warm_ms, unsigned measured_ms)
+{
+	uint64_t start, cpu;
+
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	for (unsigned i = 0; i < connection_count; i++) {
+		struct epoll_event event = { EPOLLIN | EPOLLOUT | EPOLLET, { .ptr = &connections[i] } };
+
+		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, connections[i].fd, &event) < 0)
+			die("epoll_ctl: %s", strerror(errno));
+		begin(&connections[i], now_ns());
+	}
+	exchange_until(now_ns() + warm_ms * 1000000ull);
+	memset(buckets, 0, sizeof(buckets));
+	messages = 0;
+	cpu = server_cpu();
+	start = now_ns();
+	exchange_until(start + measured_ms * 1000000ull);
+	cpu = server_cpu() - cpu;
+	printf("done %lu %lu %lu %lu %lu\n", messages, now_ns() - start, cpu, percentile(0.5), percentile(0.99));
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 4 && strcmp(argv[1], "idle") == 0) {
+		char byte;
+
+		connect_all(atoi(argv[2]), (unsigned)atoi(argv[3]));
+		printf("connected\n");
+		fflush(stdout);
+		while (read(0, &byte, 1) > 0)
+			;
+		return 0;
+	}
+	if (argc == 3 && strcmp(argv[1], "cpu") == 0) {
+		find_clocks(argv[2]);
+		printf("cpu %lu\n", server_cpu());
+		return 0;
+	}
+	if (argc != 8 || strcmp(argv[1], "echo") != 0)
+		die("usage: load echo PORT SERVER_PID CONNECTIONS SIZE WARM_MS MEASURED_MS | cpu PID | idle PORT CONNECTIONS");
+	find_clocks(argv[3]);
+	size = (size_t)atol(argv[5]);
+	pattern = malloc(size);
+	inbox = malloc(CHUNK);
+	for (size_t i = 0; i < size; i++)
+		pattern[i] = (unsigned char)(i % PERIOD);
+	connect_all(atoi(argv[2]), (unsigned)atoi(argv[4]));
+	echo((unsigned)atoi(argv[6]), (unsigned)atoi(argv[7]));
+	return 0;
+}
