@@ -1,7 +1,21 @@
 /** Where the runtimes, the compiler and the scratch files are, and what machine this is. */
 
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import os from "node:os";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
@@ -102,16 +116,50 @@ export function hasProgram(name: string): boolean {
 /** The size of the pages that the `read` benchmark reads, in bytes. */
 export const PAGE = 4096;
 
+/** How many pages are written or read at a time while files are made. */
+const PIECE = 4096;
+/** What is left free on the disk, in bytes. */
+const LEFT_FREE = 2 ** 30;
+
+/** Throws a `MissingError` when there is not so much room for files that are to be made. */
+export function assertRoom(bytes: number): void {
+  mkdirSync(CACHE, { recursive: true });
+  const { bavail, bsize } = statfsSync(CACHE);
+  if (bavail * bsize < bytes + LEFT_FREE) {
+    throw new MissingError(`no room on the disk for ${Math.ceil(bytes / 2 ** 20)} MiB`);
+  }
+}
+
+function writePages(path: string, pages: number): void {
+  assertRoom(pages * PAGE);
+  const fd = openSync(path, "w");
+  for (let first = 0; first < pages; first += PIECE) {
+    const words = new Uint32Array(Math.min(PIECE, pages - first) * PAGE / 4);
+    for (let page = 0; page * PAGE / 4 < words.length; page++) words[page * PAGE / 4] = first + page;
+    writeSync(fd, words);
+  }
+  // What is still to be written would be written while something is measured.
+  fsyncSync(fd);
+  closeSync(fd);
+}
+
+function dataPath(pages: number): string {
+  return join(CACHE, `pages-${pages}`);
+}
+
+/** Removes a {@linkcode dataFile}: large ones are not left lying about. */
+export function removeDataFile(pages: number): void {
+  rmSync(dataPath(pages), { force: true });
+}
+
 /** A file of `pages` pages, each of which starts with its own number; in the page cache when this returns. */
 export function dataFile(pages: number): string {
-  const path = join(CACHE, `pages-${pages}`);
-  if (!existsSync(path) || statSync(path).size !== pages * PAGE) {
-    mkdirSync(CACHE, { recursive: true });
-    const words = new Uint32Array(pages * PAGE / 4);
-    for (let page = 0; page < pages; page++) words[page * PAGE / 4] = page;
-    writeFileSync(path, words);
-  }
-  readFileSync(path);
+  const path = dataPath(pages);
+  if (!existsSync(path) || statSync(path).size !== pages * PAGE) writePages(path, pages);
+  const fd = openSync(path, "r");
+  const piece = new Uint8Array(PIECE * PAGE);
+  while (readSync(fd, piece) > 0);
+  closeSync(fd);
   return path;
 }
 
@@ -123,17 +171,41 @@ export function entriesBelow(directory: string): number {
   return readdirSync(directory, { recursive: true }).length;
 }
 
-/** A directory of `count` files of 1 to 4 KiB, `f0` and so on; in the page cache when this returns. */
+/** The paths of {@linkcode smallFiles}. */
+export function smallPaths(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => join(CACHE, `small-${count}`, `f${i}`));
+}
+
+/** A directory of `count` files of 1 to 4 KiB, `f0` and so on; on the disk and in the page cache when this returns. */
 export function smallFiles(count: number): string {
   const directory = join(CACHE, `small-${count}`);
-  if (!existsSync(join(directory, `f${count - 1}`))) {
+  const paths = smallPaths(count);
+  if (!existsSync(paths.at(-1)!)) {
+    assertRoom(count * PAGE);
     mkdirSync(directory, { recursive: true });
-    for (let i = 0; i < count; i++) {
-      writeFileSync(join(directory, `f${i}`), new Uint8Array(1024 + i * 37 % 3073).fill(i));
-    }
+    paths.forEach((path, i) => writeFileSync(path, new Uint8Array(1024 + i * 37 % 3073).fill(i)));
+    // Pages that are not on the disk stay in the cache.
+    execFileSync("sync", ["-f", directory]);
   }
-  for (let i = 0; i < count; i++) readFileSync(join(directory, `f${i}`));
+  for (const path of paths) readFileSync(path);
   return directory;
+}
+
+const TREE_DIRECTORIES = 16;
+const TREE_FILES = 64;
+/** How many entries {@linkcode makeTree} makes. */
+export const TREE_ENTRIES: number = TREE_DIRECTORIES * (1 + TREE_FILES);
+
+/** A tree of directories and files to be removed, made anew. */
+export function makeTree(path: string): void {
+  rmSync(path, { recursive: true, force: true });
+  // Half of the directories are in the others.
+  const half = TREE_DIRECTORIES / 2;
+  for (let i = 0; i < TREE_DIRECTORIES; i++) {
+    const directory = join(path, ...(i < half ? [`d${i}`] : [`d${i - half}`, "d"]));
+    mkdirSync(directory, { recursive: true });
+    for (let j = 0; j < TREE_FILES; j++) writeFileSync(join(directory, `f${j}`), "");
+  }
 }
 
 /** A file to be written. */

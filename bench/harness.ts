@@ -26,6 +26,8 @@ export interface Runner {
   /** Gets the case ready: caches, compiled code, the number of operations a round needs. */
   warm(parameter: number): Promise<void>;
   run(parameter: number): Promise<Sample>;
+  /** A digest of what it does, which all contenders of a case must share. */
+  check?(parameter: number): Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -103,35 +105,83 @@ export interface Warmth {
 }
 
 /** A contender whose process speaks the protocol of `bench/c/rounds.h`. */
-export function longLived(
-  contender: {
-    readonly id: string;
-    readonly label: string;
-    readonly cases?: readonly number[];
-    readonly warmth: Warmth;
-    /** The command; throws a `MissingError` where there is none. */
-    command(): Command;
-  },
-): Contender {
-  const { warmth, command, ...rest } = contender;
+export interface Spoken {
+  readonly id: string;
+  readonly label: string;
+  readonly cases?: readonly number[];
+  /** The command; throws a `MissingError` where there is none. */
+  command(): Command;
+  /** How many operations are checked against the peers', once. */
+  readonly checkedOps?: (parameter: number) => number;
+}
+
+function spoken(contender: Spoken, run: (child: Child) => Pick<Runner, "warm" | "run">): Contender {
+  const { command, checkedOps, ...rest } = contender;
   return {
     ...rest,
     start(cpu: number | null): Runner {
       const plain = command();
       const child = new Child(cpu === null ? plain : onCpu(cpu, plain));
       return {
-        async warm(parameter: number): Promise<void> {
-          const { minOps, minMs, roundMs } = warmth;
-          expectLine(await child.ask(`warm ${parameter} ${minOps} ${minMs} ${roundMs}`), "ready", 1);
-        },
-        async run(parameter: number): Promise<Sample> {
-          const [ops = 0, ns = 0] = expectLine(await child.ask(`run ${parameter}`), "done", 2);
-          return { ops, ns };
-        },
+        ...run(child),
+        ...(checkedOps === undefined ? {} : {
+          check: (parameter: number) => child.ask(`check ${parameter} ${checkedOps(parameter)}`),
+        }),
         stop: () => child.stop(),
       };
     },
   };
+}
+
+/** A contender that does the same over and over, as often as a round needs. */
+export function longLived(contender: Spoken & { readonly warmth: Warmth }): Contender {
+  const { warmth, ...rest } = contender;
+  return spoken(rest, (child) => ({
+    async warm(parameter: number): Promise<void> {
+      const { minOps, minMs, roundMs } = warmth;
+      expectLine(await child.ask(`warm ${parameter} ${minOps} ${minMs} ${roundMs}`), "ready", 1);
+    },
+    async run(parameter: number): Promise<Sample> {
+      const [ops = 0, ns = 0] = expectLine(await child.ask(`run ${parameter}`), "done", 2);
+      return { ops, ns };
+    },
+  }));
+}
+
+/** A piece of work that is made ready before each sample. */
+export interface Preparation {
+  /** How many operations it is. */
+  ops(parameter: number): number;
+  /** Makes it ready; throws a `MissingError` where that cannot be. */
+  prepare(parameter: number): void | Promise<void>;
+  /** Looks at what was done. */
+  verify?(parameter: number): void | Promise<void>;
+}
+
+/** How often what is prepared is done before anything is measured: for the runtimes' compilers. */
+const PREPARED_WARM_UPS = 2;
+
+/** A contender that does a piece of work once for each sample. */
+export function prepared(contender: Spoken & { readonly work: Preparation }): Contender {
+  const { work, ...rest } = contender;
+  return spoken(rest, (child) => {
+    const run = async (parameter: number): Promise<Sample> => {
+      await work.prepare(parameter);
+      const [ops = 0, ns = 0] = expectLine(
+        await child.ask(`once ${parameter} ${work.ops(parameter)}`),
+        "done",
+        2,
+      );
+      return { ops, ns };
+    };
+    return {
+      async warm(parameter: number): Promise<void> {
+        for (let i = 0; i < PREPARED_WARM_UPS; i++) await run(parameter);
+        await work.verify?.(parameter);
+      },
+      run,
+    };
+  });
 }
 
 function expectLine(line: string, verb: string, count: number): number[] {
@@ -148,6 +198,7 @@ interface Entrant {
   readonly contender: Contender;
   readonly cases: readonly number[];
   readonly samples: Map<number, Sample[]>;
+  readonly digests: Map<number, string>;
   runner: Runner | null;
   missing: string | null;
 }
@@ -165,15 +216,29 @@ async function attempt(entrant: Entrant, action: (runner: Runner | null) => Prom
 async function enter(group: Group, contender: Contender): Promise<Entrant> {
   const cases = group.cases.filter((parameter) => contender.cases?.includes(parameter) ?? true);
   const samples = new Map(cases.map((parameter): [number, Sample[]] => [parameter, []]));
-  const entrant: Entrant = { contender, cases, samples, runner: null, missing: null };
+  const entrant: Entrant = { contender, cases, samples, digests: new Map(), runner: null, missing: null };
   await attempt(entrant, async () => {
     entrant.runner = await contender.start(group.cpu ?? null);
   });
   for (const parameter of cases) {
     progress(`${group.title}: warming up`, `${contender.label} ${group.parameter} ${parameter}`);
-    await attempt(entrant, async (runner) => await runner?.warm(parameter));
+    await attempt(entrant, async (runner) => {
+      await runner?.warm(parameter);
+      const digest = await runner?.check?.(parameter);
+      if (digest !== undefined) entrant.digests.set(parameter, digest);
+    });
   }
   return entrant;
+}
+
+/** Contenders that do something else than their peers are a mistake of the benchmark's. */
+function assertSame(group: Group, entrants: readonly Entrant[]): void {
+  for (const parameter of group.cases) {
+    const digests = entrants.map(({ digests }) => digests.get(parameter) ?? null);
+    if (new Set(digests.filter((digest) => digest !== null)).size <= 1) continue;
+    const said = entrants.map(({ contender }, i) => `${contender.id}: ${digests[i]}`);
+    throw new Error(`${group.title} ${parameter}: not the same work: ${said.join(", ")}`);
+  }
 }
 
 /** Measures a group: every contender in every case, round by round. */
@@ -182,6 +247,7 @@ export async function runGroup(group: Group, settings: Settings): Promise<GroupR
   const entrants: Entrant[] = [];
   try {
     for (const contender of group.contenders) entrants.push(await enter(group, contender));
+    assertSame(group, entrants);
     for (let round = 0; round < rounds; round++) {
       const shift = round % entrants.length;
       const order = [...entrants.slice(shift), ...entrants.slice(0, shift)];

@@ -4,15 +4,17 @@ import { writeFileSync } from "node:fs";
 import process from "node:process";
 import type { Benchmark, Report, Verdict } from "./benchmark.ts";
 import { awaitNop } from "./benchmarks/await_nop.ts";
-import { files } from "./benchmarks/files.ts";
+import { append, copy, direct, scan } from "./benchmarks/data_files.ts";
 import { heap } from "./benchmarks/heap.ts";
 import { idle } from "./benchmarks/idle.ts";
 import { memory } from "./benchmarks/memory.ts";
 import { servers } from "./benchmarks/net.ts";
 import { nop } from "./benchmarks/nop.ts";
 import { read } from "./benchmarks/read.ts";
+import { small } from "./benchmarks/small_files.ts";
 import { startup } from "./benchmarks/startup.ts";
 import { syscalls } from "./benchmarks/syscalls.ts";
+import { tree } from "./benchmarks/trees.ts";
 import { type Machine, machine } from "./environment.ts";
 import type { Settings } from "./harness.ts";
 import { endProgress } from "./progress.ts";
@@ -28,7 +30,12 @@ const BENCHMARKS: readonly Benchmark[] = [
   syscalls,
   heap,
   memory,
-  ...files,
+  small,
+  direct,
+  append,
+  copy,
+  scan,
+  tree,
   ...servers,
 ];
 const MAX_ROUNDS = 1000;

@@ -1,9 +1,9 @@
 /*
- * Whole files, durable appends, direct reads, sequential reads, walking a tree, copying: the C side of the benchmarks
- * of uring/fs. Each operation is a file, a record, a page, a MiB, a file and a MiB.
- * usage: files small-uring|small-posix DIRECTORY COUNT
- *        files append-sync|append-dsync|append-direct FILE
- *        files direct-uring FILE | scan-read|scan-uring FILE | tree DIRECTORY | copy FROM TO
+ * Durable appends, direct reads, sequential reads, walking and removing a tree, copying: the C side of the benchmarks
+ * of uring/fs. Each operation is a record, a page, a MiB, a file and a MiB.
+ * usage: files append-sync|append-dsync|append-direct FILE
+ *        files direct-uring|direct-pread FILE | scan-read|scan-uring FILE
+ *        files tree DIRECTORY | rm DIRECTORY | copy FROM TO
  * twin: bench/programs/files.ts
  */
 #define _GNU_SOURCE
@@ -18,17 +18,13 @@
 
 #define PAGE 4096u
 #define MIB (1024u * 1024u)
-#define SLOTS 64u
-#define FIRST 65536u
-#define AFTER 4096u
 #define DEPTH_MAX 256u
 #define SEED 0x9e3779b9u
 #define CHUNK (256u * 1024u)
 #define CHUNKS 4u
+#define WRITERS_MAX 64u
 
 static struct io_uring ring;
-static char **paths;
-static unsigned path_count, next_path;
 static const char *first_path, *second_path;
 static char *memory;
 static int fd;
@@ -54,77 +50,14 @@ static void *aligned(size_t size)
 	return made;
 }
 
-static const char *path_of_next(void)
+/* Pages begin with their number; each counts with its place. */
+static void check_pages(const char *bytes, uint64_t offset, size_t length)
 {
-	const char *path = paths[next_path];
+	for (size_t at = 0; at < length; at += PAGE) {
+		uint32_t word;
 
-	next_path = (next_path + 1) % path_count;
-	return path;
-}
-
-/* As readFiles does it: open into a slot, read, look for the end; the next open replaces the file in the slot. */
-static void start_small(unsigned slot)
-{
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-	char *buffer = memory + (size_t)slot * (FIRST + AFTER);
-
-	io_uring_prep_openat_direct(sqe, AT_FDCWD, path_of_next(), O_RDONLY, 0, slot);
-	sqe->flags |= IOSQE_IO_LINK;
-	io_uring_sqe_set_data64(sqe, UINT64_MAX);
-	sqe = io_uring_get_sqe(&ring);
-	io_uring_prep_read(sqe, (int)slot, buffer, FIRST, (uint64_t)-1);
-	sqe->flags |= IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK;
-	io_uring_sqe_set_data64(sqe, UINT64_MAX);
-	sqe = io_uring_get_sqe(&ring);
-	io_uring_prep_read(sqe, (int)slot, buffer + FIRST, AFTER, (uint64_t)-1);
-	sqe->flags |= IOSQE_FIXED_FILE;
-	io_uring_sqe_set_data64(sqe, slot);
-}
-
-static void small_uring(unsigned parameter, uint64_t ops)
-{
-	uint64_t asked, done = 0;
-
-	(void)parameter;
-	for (asked = 0; asked < SLOTS && asked < ops; asked++)
-		start_small((unsigned)asked);
-	while (done < ops) {
-		struct io_uring_cqe *cqe;
-		unsigned head, seen = 0;
-		int ret = io_uring_submit_and_wait(&ring, 1);
-
-		if (ret < 0)
-			die("submit_and_wait: %s", strerror(-ret));
-		io_uring_for_each_cqe(&ring, head, cqe) {
-			seen++;
-			if (cqe->res < 0)
-				die("%s", strerror(-cqe->res));
-			if (cqe->user_data == UINT64_MAX)
-				continue;
-			done++;
-			if (asked < ops) {
-				asked++;
-				start_small((unsigned)cqe->user_data);
-			}
-		}
-		io_uring_cq_advance(&ring, seen);
-	}
-}
-
-static void small_posix(unsigned parameter, uint64_t ops)
-{
-	(void)parameter;
-	for (uint64_t i = 0; i < ops; i++) {
-		int file = open(path_of_next(), O_RDONLY | O_CLOEXEC);
-		ssize_t got, length = 0;
-
-		if (file < 0)
-			die("open");
-		while ((got = read(file, memory + length, FIRST)) > 0)
-			length += got;
-		if (got < 0)
-			die("read");
-		close(file);
+		memcpy(&word, bytes + at, sizeof(word));
+		rounds_digest += word * (uint32_t)(2 * ((offset + at) / PAGE) + 1);
 	}
 }
 
@@ -134,24 +67,46 @@ static void start_over(void)
 		die("ftruncate");
 }
 
-static void append_sync(unsigned parameter, uint64_t ops)
+static void check_appended(uint64_t ops)
 {
-	(void)parameter;
-	start_over();
-	for (uint64_t i = 0; i < ops; i++)
-		if (pwrite(fd, memory, PAGE, (off_t)(i * PAGE)) != PAGE || fdatasync(fd) < 0)
-			die("write and fdatasync");
+	int file;
+	ssize_t got;
+
+	if (!rounds_checking)
+		return;
+	file = open(first_path, O_RDONLY | O_CLOEXEC);
+	while ((got = read(file, memory, MIB)) > 0)
+		for (ssize_t i = 0; i < got; i++)
+			rounds_digest += (unsigned char)memory[i];
+	close(file);
+	memset(memory, 1, MIB);
+	rounds_digest += (uint32_t)ops;
 }
 
-static void append_dsync(unsigned parameter, uint64_t ops)
+/* Each group of `writers` records shares one sync. */
+static void append_sync(unsigned writers, uint64_t ops)
 {
-	struct iovec vector = { memory, PAGE };
-
-	(void)parameter;
 	start_over();
-	for (uint64_t i = 0; i < ops; i++)
-		if (pwritev2(fd, &vector, 1, (off_t)(i * PAGE), RWF_DSYNC) != PAGE)
+	for (uint64_t i = 0; i < ops; i++) {
+		if (pwrite(fd, memory, PAGE, (off_t)(i * PAGE)) != PAGE)
+			die("pwrite");
+		if ((i + 1) % writers == 0 && fdatasync(fd) < 0)
+			die("fdatasync");
+	}
+	check_appended(ops);
+}
+
+static void append_dsync(unsigned writers, uint64_t ops)
+{
+	struct iovec vectors[WRITERS_MAX];
+
+	for (unsigned i = 0; i < writers; i++)
+		vectors[i] = (struct iovec){ memory, PAGE };
+	start_over();
+	for (uint64_t i = 0; i < ops; i += writers)
+		if (pwritev2(fd, vectors, (int)writers, (off_t)(i * PAGE), RWF_DSYNC) != (ssize_t)(writers * PAGE))
 			die("pwritev2");
+	check_appended(ops);
 }
 
 static uint32_t queue_direct(unsigned slot, uint32_t random)
@@ -183,6 +138,8 @@ static void direct_uring(unsigned depth, uint64_t ops)
 			seen++;
 			if (cqe->res != (int)PAGE)
 				die("a read gave %d", cqe->res);
+			if (rounds_checking)
+				check_pages(memory + cqe->user_data * PAGE, 0, PAGE);
 			if (asked < ops) {
 				random = queue_direct((unsigned)cqe->user_data, random);
 				asked++;
@@ -193,35 +150,67 @@ static void direct_uring(unsigned depth, uint64_t ops)
 	}
 }
 
+/* One at a time, whatever the depth. */
+static void direct_pread(unsigned depth, uint64_t ops)
+{
+	uint32_t random = SEED, pages = (uint32_t)(file_size / PAGE);
+
+	(void)depth;
+	for (uint64_t i = 0; i < ops; i++) {
+		random = next_random(random);
+		if (pread(fd, memory, PAGE, (off_t)(random & (pages - 1)) * PAGE) != PAGE)
+			die("a short pread");
+		if (rounds_checking)
+			check_pages(memory, 0, PAGE);
+	}
+}
+
 static void scan_read(unsigned parameter, uint64_t ops)
 {
 	uint64_t at = 0;
 
 	(void)parameter;
 	for (uint64_t i = 0; i < ops; i++, at = (at + MIB) % file_size)
-		for (unsigned part = 0; part < MIB; part += CHUNK)
+		for (unsigned part = 0; part < MIB; part += CHUNK) {
 			if (pread(fd, memory, CHUNK, (off_t)(at + part)) != CHUNK)
 				die("a short pread");
+			if (rounds_checking)
+				check_pages(memory, at + part, CHUNK);
+		}
 }
 
 static void scan_uring(unsigned parameter, uint64_t ops)
 {
 	uint64_t chunks = ops * MIB / CHUNK, asked = 0, done = 0, in_file = file_size / CHUNK;
+	unsigned buffers[CHUNKS], free_buffers = 0;
 
 	(void)parameter;
+	while (free_buffers < CHUNKS) {
+		buffers[free_buffers] = free_buffers;
+		free_buffers++;
+	}
 	while (done < chunks) {
 		struct io_uring_cqe *cqe;
 		unsigned head, seen = 0;
 
-		for (; asked < chunks && asked - done < CHUNKS; asked++)
-			io_uring_prep_read(io_uring_get_sqe(&ring), fd, memory + (asked % CHUNKS) * CHUNK, CHUNK,
-					   (asked % in_file) * CHUNK);
+		for (; asked < chunks && free_buffers > 0; asked++) {
+			struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+			unsigned buffer = buffers[--free_buffers];
+
+			io_uring_prep_read(sqe, fd, memory + buffer * CHUNK, CHUNK, (asked % in_file) * CHUNK);
+			io_uring_sqe_set_data64(sqe, (asked % in_file) * CHUNKS + buffer);
+		}
 		if (io_uring_submit_and_wait(&ring, 1) < 0)
 			die("submit_and_wait");
 		io_uring_for_each_cqe(&ring, head, cqe) {
 			seen++;
+			unsigned buffer = (unsigned)(cqe->user_data % CHUNKS);
+
 			if (cqe->res != (int)CHUNK)
 				die("a read gave %d", cqe->res);
+			if (rounds_checking)
+				check_pages(memory + buffer * CHUNK, cqe->user_data / CHUNKS * CHUNK, CHUNK);
+			buffers[free_buffers++] = buffer;
 		}
 		io_uring_cq_advance(&ring, seen);
 		done += seen;
@@ -244,6 +233,8 @@ static uint64_t walk(int directory)
 		if (fstatat(directory, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			die("fstatat %s", entry->d_name);
 		count++;
+		if (rounds_checking)
+			rounds_digest += (uint32_t)st.st_size;
 		if (S_ISDIR(st.st_mode))
 			count += walk(openat(directory, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	}
@@ -257,6 +248,37 @@ static void tree(unsigned entries, uint64_t ops)
 	for (uint64_t done = 0; done < ops; done += entries)
 		if (walk(open(first_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) != entries)
 			die("the tree has another number of entries");
+}
+
+static void remove_below(int directory)
+{
+	DIR *open_directory = fdopendir(directory);
+	struct dirent *entry;
+
+	if (!open_directory)
+		die("fdopendir");
+	while ((entry = readdir(open_directory))) {
+		int flags = 0;
+
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (entry->d_type == DT_DIR) {
+			remove_below(openat(directory, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+			flags = AT_REMOVEDIR;
+		}
+		if (unlinkat(directory, entry->d_name, flags) < 0)
+			die("unlinkat %s", entry->d_name);
+	}
+	closedir(open_directory);
+}
+
+static void remove_tree(unsigned entries, uint64_t ops)
+{
+	(void)entries;
+	(void)ops;
+	remove_below(open(first_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	if (rmdir(first_path) < 0)
+		die("rmdir");
 }
 
 /* What cp(1) does, in whole files: the harness asks for a multiple of the file's size in MiB. */
@@ -278,15 +300,6 @@ static void copy(unsigned mibs, uint64_t ops)
 	}
 }
 
-static void small_paths(const char *directory, unsigned count)
-{
-	paths = calloc(count, sizeof(*paths));
-	path_count = count;
-	for (unsigned i = 0; i < count; i++)
-		if (asprintf(&paths[i], "%s/f%u", directory, i) < 0)
-			die("out of memory");
-}
-
 static void open_file(const char *path, int flags)
 {
 	struct stat st;
@@ -306,15 +319,6 @@ int main(int argc, char **argv)
 	first_path = argv[2];
 	second_path = argc > 3 ? argv[3] : NULL;
 	memory = aligned(MIB * 8);
-	if (strncmp(mode, "small", 5) == 0) {
-		small_paths(argv[2], argc > 3 ? (unsigned)atoi(argv[3]) : 0);
-		if (strcmp(mode, "small-posix") == 0)
-			return rounds_serve(small_posix);
-		make_ring(256);
-		if (io_uring_register_files_sparse(&ring, SLOTS) < 0)
-			die("io_uring_register_files_sparse");
-		return rounds_serve(small_uring);
-	}
 	if (strcmp(mode, "append-sync") == 0 || strcmp(mode, "append-dsync") == 0) {
 		open_file(argv[2], O_RDWR | O_CREAT);
 		return rounds_serve(strcmp(mode, "append-sync") == 0 ? append_sync : append_dsync);
@@ -322,6 +326,10 @@ int main(int argc, char **argv)
 	if (strcmp(mode, "append-direct") == 0) {
 		open_file(argv[2], O_RDWR | O_CREAT | O_DIRECT);
 		return rounds_serve(append_dsync);
+	}
+	if (strcmp(mode, "direct-pread") == 0) {
+		open_file(argv[2], O_RDONLY | O_DIRECT);
+		return rounds_serve(direct_pread);
 	}
 	if (strcmp(mode, "direct-uring") == 0) {
 		struct iovec vector = { memory, DEPTH_MAX * PAGE };
@@ -334,6 +342,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(mode, "tree") == 0)
 		return rounds_serve(tree);
+	if (strcmp(mode, "rm") == 0)
+		return rounds_serve(remove_tree);
 	open_file(argv[2], O_RDONLY);
 	if (strcmp(mode, "copy") == 0 && second_path)
 		return rounds_serve(copy);

@@ -4,8 +4,10 @@
  * The harness keeps this process alive and asks, one line at a time:
  *   warm CASE MIN_OPS MIN_MS ROUND_MS   run the case until it is warm, settle how many operations a round takes
  *   run CASE                            one measured round
- * Each is answered with one line: "ready OPS" or "done OPS NANOSECONDS". Between two lines the process sleeps in
- * read(2).
+ *   once CASE OPS                       so many operations, measured, and none before
+ *   check CASE OPS                      so many operations, and a digest of what was read or written
+ * Each is answered with one line: "ready OPS", "done OPS NANOSECONDS" (also to once) or "checked DIGEST". Between two
+ * lines the process sleeps in read(2).
  */
 #ifndef URING_BENCH_ROUNDS_H
 #define URING_BENCH_ROUNDS_H
@@ -18,6 +20,13 @@
 #include <time.h>
 
 #define ROUNDS_CASES_MAX 32
+
+/*
+ * While rounds_checking is set, bodies add what they have read or done to the digest, in such a way that the order does
+ * not matter: all contenders of a case must come to the same.
+ */
+static int rounds_checking;
+static uint32_t rounds_digest;
 
 /* Runs `ops` operations (a multiple of `parameter`) of the case named by its parameter: a batch or a depth. */
 typedef void rounds_body(unsigned parameter, uint64_t ops);
@@ -87,7 +96,7 @@ static inline int rounds_serve(rounds_body *body)
 		uint64_t ops;
 	} cases[ROUNDS_CASES_MAX];
 	unsigned known = 0, parameter, i;
-	unsigned long long min_ops, min_ms, round_ms;
+	unsigned long long min_ops, min_ms, round_ms, ops;
 	uint64_t ns;
 	char line[256];
 
@@ -110,6 +119,15 @@ static inline int rounds_serve(rounds_body *body)
 			body(parameter, rounds_up(cases[i].ops / 10, parameter));
 			ns = rounds_timed(body, parameter, cases[i].ops);
 			printf("done %llu %llu\n", (unsigned long long)cases[i].ops, (unsigned long long)ns);
+		} else if (sscanf(line, "once %u %llu", &parameter, &ops) == 2) {
+			ns = rounds_timed(body, parameter, ops);
+			printf("done %llu %llu\n", ops, (unsigned long long)ns);
+		} else if (sscanf(line, "check %u %llu", &parameter, &ops) == 2) {
+			rounds_checking = 1;
+			rounds_digest = 0;
+			body(parameter, ops);
+			rounds_checking = 0;
+			printf("checked %u\n", rounds_digest);
 		} else {
 			die("not understood: %s", line);
 		}

@@ -20,6 +20,20 @@ export function nextRandom(x: number): number {
   return x;
 }
 
+/** Whether bodies are to add what they have read or done to the digest, in whichever order. */
+let checking = false;
+let sum = 0;
+
+/** The digest that a `check` asks for, beside all peers'. */
+export const digest: { readonly wanted: boolean; add(value: number): void } = {
+  get wanted(): boolean {
+    return checking;
+  },
+  add(value: number): void {
+    sum = (sum + value) >>> 0;
+  },
+};
+
 function roundUp(ops: number, parameter: number): number {
   return Math.ceil(ops / parameter) * parameter;
 }
@@ -85,6 +99,15 @@ export async function serve(body: Body): Promise<void> {
       await body(parameter, roundUp(ops / 10, parameter));
       const ms = await timed(body, parameter, ops);
       writeSync(1, `done ${ops} ${Math.round(ms * 1e6)}\n`);
+    } else if (verb === "once") {
+      const ms = await timed(body, parameter, minOps);
+      writeSync(1, `done ${minOps} ${Math.round(ms * 1e6)}\n`);
+    } else if (verb === "check") {
+      checking = true;
+      sum = 0;
+      await body(parameter, minOps);
+      checking = false;
+      writeSync(1, `checked ${sum}\n`);
     } else {
       throw new Error(`not understood: ${line}`);
     }
