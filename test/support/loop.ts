@@ -117,6 +117,9 @@ function defaultKind(): UringOptions {
   return kind.flags === undefined ? {} : { flags: kind.flags };
 }
 
+/** Whether tests that ask for no kind of ring get SQPOLL: many operations one after the other then take long. */
+export const POLLED: boolean = ((DEFAULT_KIND.flags ?? 0) & IORING_SETUP_SQPOLL) !== 0;
+
 /**
  * Makes a `Uring`. The kernel takes the memory of closed rings off an ordinary user's account a little later, so there
  * is another try when it says `ENOMEM`.
