@@ -162,4 +162,6 @@ export const LIBC_NET = {
   listen: { result: "i32", args: ["i32", "i32"] },
   // int shutdown(int fd, int how)
   shutdown: { result: "i32", args: ["i32", "i32"] },
+  // int connect(int fd, const struct sockaddr *addr, socklen_t len)
+  connect: { result: "i32", args: ["i32", "bytes", "u32"] },
 } as const;

@@ -31,3 +31,30 @@ export { type HandlerListenOptions, listen, type ListenOptions } from "./listen.
 export { Listener } from "./listener.ts";
 export { NameError, resolve, type ResolvedAddress, type ResolveOptions } from "./resolve.ts";
 export { Socket } from "./socket.ts";
+export {
+  type DatagramAddress,
+  type DatagramTarget,
+  type UdpAddress,
+  type UdpTarget,
+  type UnixDatagramAddress,
+  type UnixDatagramTarget,
+} from "./datagram_address.ts";
+export { type DatagramInfo, type PacketInfo } from "./datagram_message.ts";
+export { type DatagramOptions } from "./datagram_options.ts";
+export {
+  type Datagram,
+  type DatagramHandlers,
+  DatagramSocket,
+  type OutgoingDatagram,
+  type ReceivedDatagram,
+  type ReceiveOptions,
+} from "./datagram_socket.ts";
+export { OwnedDescriptor, type ReceivedDescriptors, type SendableDescriptor } from "./descriptors.ts";
+export { type GroupOptions } from "./multicast.ts";
+export { type SendFromOptions, udp, type UdpHandlers, type UdpOptions, UdpSocket } from "./udp.ts";
+export {
+  unixDatagram,
+  type UnixDatagramHandlers,
+  type UnixDatagramOptions,
+  UnixDatagramSocket,
+} from "./unix_datagram.ts";
