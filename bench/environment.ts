@@ -63,8 +63,13 @@ export function script(
 }
 
 /** The command that runs an example as its users do, under a runtime. SIGTERM ends it. */
-export function example(runtime: Runtime, name: string, args: readonly string[]): Command {
-  return { ...program(runtime, join(ROOT, "examples", name), args), endedBy: "SIGTERM" };
+export function example(
+  runtime: Runtime,
+  name: string,
+  args: readonly string[],
+  options?: ScriptOptions,
+): Command {
+  return { ...program(runtime, join(ROOT, "examples", name), args, options), endedBy: "SIGTERM" };
 }
 
 function program(

@@ -178,7 +178,7 @@ static void exchange_until(uint64_t deadline)
 	struct epoll_event events[MAX_EVENTS];
 
 	do {
-		int count = epoll_wait(epoll_fd, events, MAX_EVENTS, 1000);
+		int count = epoll_wait(epoll_fd, events, MAX_EVENTS, 10000);
 
 		if (count == 0)
 			die("nothing comes back");

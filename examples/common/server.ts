@@ -9,6 +9,9 @@ const LAST_PORT = 65535;
 /** How long connections may take to end when a server is told to stop, in milliseconds. */
 export const GRACE_MS = 100;
 
+/** Why a server cannot start, beside what the kernel says. */
+export class StartError extends Error {}
+
 /** A server that runs. */
 export interface Serving {
   /** Where it listens, to be told. */
@@ -85,7 +88,7 @@ async function run(program: Program, args: readonly string[]): Promise<number> {
       console.error(`${name}: ${error.message}\nusage: ${name}.ts ${usage}`);
       return 2;
     }
-    if (!(error instanceof UringError)) throw error;
+    if (!(error instanceof UringError || error instanceof StartError)) throw error;
     console.error(`${name}: ${error.message}`);
     return 1;
   }

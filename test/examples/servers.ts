@@ -96,8 +96,12 @@ function startExample(
 }
 
 /** Runs an example to its end. */
-export function ended(example: string, args: readonly string[]): Promise<Ended> {
-  return watch(startExample(example, args, []));
+export function ended(
+  example: string,
+  args: readonly string[],
+  permissions: readonly string[] = [],
+): Promise<Ended> {
+  return watch(startExample(example, args, permissions));
 }
 
 /** Whether nobody listens at a port of 127.0.0.1. */

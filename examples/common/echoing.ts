@@ -1,0 +1,58 @@
+/** Handlers that send back what they receive, and let no client that does not read fill the memory. */
+import type { Socket, SocketHandlers } from "uring/net";
+
+/** What a connection has been given and has not taken yet. */
+export class Rest {
+  #chunks: Uint8Array[] = [];
+
+  get empty(): boolean {
+    return this.#chunks.length === 0;
+  }
+
+  keep(chunk: Uint8Array): void {
+    this.#chunks.push(chunk.slice());
+  }
+
+  /** Gives on as much as the connection takes. */
+  give(socket: Socket<Rest>): void {
+    for (let chunk = this.#chunks[0]; chunk !== undefined; chunk = this.#chunks[0]) {
+      const taken = socket.write(chunk);
+      if (taken >= 0 && taken < chunk.length) {
+        this.#chunks[0] = chunk.subarray(taken);
+        return;
+      }
+      this.#chunks.shift();
+    }
+  }
+}
+
+const socket: SocketHandlers<Rest> = {
+  open(socket) {
+    socket.data = new Rest();
+  },
+  data(socket, view) {
+    const rest = socket.data;
+    const taken = rest.empty ? socket.write(view) : 0;
+    if (taken < 0 || taken === view.length) return;
+    rest.keep(view.subarray(taken));
+    socket.pause();
+  },
+  drain(socket) {
+    socket.data.give(socket);
+    if (!socket.data.empty) return;
+    if (socket.ended) socket.end();
+    else socket.resume();
+  },
+  end(socket) {
+    if (socket.data.empty) socket.end();
+  },
+  // A client that has reset its connection: nobody is left to tell.
+  error() {},
+};
+
+/** What `listen` takes for such connections, beside the address. */
+export const echoing: {
+  readonly socket: SocketHandlers<Rest>;
+  readonly allowHalfOpen: boolean;
+  readonly backlog: number;
+} = { socket, allowHalfOpen: true, backlog: 4096 };
