@@ -87,6 +87,8 @@ export interface Adapter {
   errnoAddress(library: string): number;
   /** The function that tells where a view's memory lies (its `buffer` must have been touched before). */
   openAddress(library: string): (view: ArrayBufferView) => number;
+  /** Memory of this size whose content does not matter, made in the cheapest way. */
+  uninitialized(byteLength: number): Uint8Array<ArrayBuffer>;
   /** Memory at an address as an ArrayBuffer that the garbage collector does not free. */
   bufferAt(address: number, byteLength: number): ArrayBuffer;
   /** Has the event loop watch one end of a socketpair; calls `onReadable` when bytes arrived (and were read). */

@@ -191,6 +191,9 @@ export const adapter: Adapter = {
   openEnterSyscall,
   errnoAddress,
   openAddress: () => address,
+  // Zeroing takes longer than most of what fills it.
+  uninitialized: (byteLength: number): Uint8Array<ArrayBuffer> =>
+    new Uint8Array(Buffer.allocUnsafeSlow(byteLength).buffer as ArrayBuffer),
   bufferAt: (address: number, byteLength: number): ArrayBuffer =>
     toArrayBuffer(address as Pointer, 0, byteLength),
   watch,

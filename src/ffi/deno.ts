@@ -255,6 +255,8 @@ export const adapter: Adapter = {
   openEnterSyscall,
   errnoAddress,
   openAddress,
+  // There is nothing that is not zeroed.
+  uninitialized: (byteLength: number): Uint8Array<ArrayBuffer> => new Uint8Array(byteLength),
   bufferAt: (address: number, byteLength: number): ArrayBuffer =>
     Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(BigInt(address))!, byteLength),
   watch,

@@ -51,6 +51,7 @@ import {
   type WriteStreamOptions,
 } from "./node_streams.ts";
 import type { Page } from "./page_pool.ts";
+import { checkReadChunks, chunksFrom, type ReadChunksOptions } from "./read_chunks.ts";
 import type { AnyReadFileOptions, BufferOf, ReadFileIntoOptions, ReadFileOptions } from "./read_file.ts";
 import { fstat, type StatOptions } from "./stat.ts";
 import type { BigIntStats, Stats } from "./stats.ts";
@@ -365,6 +366,18 @@ export class FileHandle extends Emitter implements AsyncDisposable {
   /** A byte stream of the file, from where it is on, that reads ahead. One at a time. */
   readableWebStream(options: StreamRange = {}): ReadableStream<Uint8Array> {
     return readableOf(this, options, this.#lock()) as unknown as ReadableStream<Uint8Array>;
+  }
+
+  /**
+   * The file's chunks, from `start` or from where it is on, each valid until the next one is asked for: then its memory is
+   * used again, so that nothing is allocated; the next one is read meanwhile. Keep copies (`slice()`) of what is to stay.
+   * `for await (const chunk of file.readChunks({ autoClose: true })) …`
+   */
+  readChunks(options: ReadChunksOptions = {}): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
+    checkReadChunks(options);
+    // Refused at once when somebody else reads; taken for good with the first chunk.
+    this.#lock()();
+    return chunksFrom(this, options, () => this.#lock());
   }
 
   /** A stream into the file, from where it is on, that gathers what it is given. One at a time. */

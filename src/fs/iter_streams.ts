@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { system } from "../ffi/system.ts";
+import { adapter, system } from "../ffi/system.ts";
 import { Uring, UringError } from "../mod.ts";
 import { checkFlag, integer, signalOf } from "./arguments.ts";
 import { AbortError, typeError } from "./errors.ts";
@@ -91,7 +91,7 @@ async function* batches(file: StreamFile, options: PullOptions): AsyncGenerator<
   let at = options.start ?? -1;
   for (let left = limit; left > 0;) {
     if (signal?.aborted === true) throw new AbortError(signal.reason);
-    const buffer = new Uint8Array(Math.min(chunkSize, left));
+    const buffer = adapter.uninitialized(Math.min(chunkSize, left));
     const count = await file.use("read", (fd) => Uring.shared.read(fd, buffer, { offset: at }));
     if (count === 0) return;
     if (at >= 0) at += count;

@@ -42,6 +42,7 @@ export { open, type OpenOptions } from "./open.ts";
 export { Page, PagePool, type PagePoolOptions } from "./page_pool.ts";
 export { readlink, realpath } from "./paths.ts";
 export { readdir, type ReaddirOptions } from "./readdir.ts";
+export { type ReadChunksOptions } from "./read_chunks.ts";
 export { type BufferOf, readFile, type ReadFileIntoOptions, type ReadFileOptions } from "./read_file.ts";
 export { rm, type RmOptions } from "./rm.ts";
 export { type FileResult, readFiles, type ReadFilesOptions } from "./read_files.ts";

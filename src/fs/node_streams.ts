@@ -5,6 +5,7 @@
  */
 import type { ReadStream, WriteStream } from "node:fs";
 import type { Interface } from "node:readline";
+import { adapter } from "../ffi/system.ts";
 import { Uring } from "../mod.ts";
 import { checkFlag, integer, signalOf } from "./arguments.ts";
 import { asBuffer, checkEncoding, type Encoding } from "./encoding.ts";
@@ -104,7 +105,7 @@ export function readStreamOf(
         this.push(null);
         return;
       }
-      const buffer = new Uint8Array(length);
+      const buffer = adapter.uninitialized(length);
       const read = file.use("read", (fd) => Uring.shared.read(fd, buffer, { offset: at }));
       reading = read.catch(() => {});
       read.then((count) => {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { adapter } from "../ffi/system.ts";
 import { Uring } from "../mod.ts";
 import { writeAll } from "./transfer.ts";
 
@@ -44,7 +45,7 @@ class ReadAhead {
   }
 
   #fetch(): Promise<Uint8Array<ArrayBuffer>> {
-    const buffer = this.#spare.pop() ?? new Uint8Array(CHUNK);
+    const buffer = this.#spare.pop() ?? adapter.uninitialized(CHUNK);
     const next = this.#file.use("read", async (fd) => {
       const count = await Uring.shared.read(fd, buffer, { offset: this.#at });
       if (this.#at >= 0) this.#at += count;
@@ -65,6 +66,18 @@ class ReadAhead {
     const chunk = await (this.#next ?? this.#fetch());
     this.#next = chunk.length === 0 ? null : this.#fetch();
     return chunk;
+  }
+
+  /** Whether nothing was read that nobody has taken yet. */
+  get empty(): boolean {
+    return this.#rest === null && this.#next === null;
+  }
+
+  /** Reads straight into memory, when {@link ReadAhead.empty}: then nothing is read ahead. */
+  async into(view: ArrayBufferView): Promise<number> {
+    const count = await this.#file.use("read", (fd) => Uring.shared.read(fd, view, { offset: this.#at }));
+    if (this.#at >= 0) this.#at += count;
+    return count;
   }
 
   /** Takes back a chunk that was copied, up to what of it was not. */
@@ -88,6 +101,8 @@ export function readableOf(
 ): ReadableStream<Uint8Array> {
   const ahead = new ReadAhead(file, options.start);
   let ended = false;
+  let filling = false;
+  let cancelled = false;
   let closed = (): void => {};
   const end = async (): Promise<void> => {
     ended = true;
@@ -95,42 +110,57 @@ export function readableOf(
     done();
     if (options.autoClose === true) await file.close();
   };
+  const finish = (
+    controller: ReadableByteStreamController,
+    request: ReadableStreamBYOBRequest | null,
+  ): void => {
+    controller.close();
+    request?.respond(0);
+  };
   return new ReadableStream({
     type: "bytes",
     start(controller): void {
-      // Whoever closes the file ends the stream.
+      // Whoever closes the file ends the stream; memory that is being filled goes back to its owner after that.
       closed = (): void => {
         ended = true;
-        controller.close();
-        controller.byobRequest?.respond(0);
+        if (!filling) finish(controller, controller.byobRequest);
         done();
       };
       file.on("close", closed);
     },
     async pull(controller): Promise<void> {
-      let chunk: Uint8Array<ArrayBuffer>;
+      const request = controller.byobRequest;
+      const view = request?.view ?? null;
+      let count: number;
+      let chunk: Uint8Array<ArrayBuffer> | null = null;
       try {
-        chunk = await ahead.take();
+        if (view !== null && ahead.empty) {
+          filling = true;
+          count = await ahead.into(view);
+        } else count = (chunk = await ahead.take()).length;
       } catch (error) {
         if (ended) return;
         await end();
         throw error;
+      } finally {
+        const shut = filling && ended && !cancelled;
+        filling = false;
+        if (shut) finish(controller, request);
       }
       if (ended) return;
-      const request = controller.byobRequest;
-      if (chunk.length === 0) {
-        controller.close();
-        request?.respond(0);
+      if (count === 0) {
+        finish(controller, request);
         await end();
-      } else if (request?.view) {
-        const { view } = request;
-        const count = Math.min(view.byteLength, chunk.length);
+      } else if (chunk === null) request!.respond(count);
+      else if (view !== null) {
+        count = Math.min(view.byteLength, count);
         new Uint8Array(view.buffer, view.byteOffset, count).set(chunk.subarray(0, count));
         ahead.keep(chunk.subarray(count));
-        request.respond(count);
+        request!.respond(count);
       } else controller.enqueue(chunk);
     },
     async cancel(): Promise<void> {
+      cancelled = true;
       await ahead.stop();
       await end();
     },
