@@ -150,7 +150,7 @@ async function main(): Promise<number> {
   if (options.help) {
     process.stdout.write(USAGE);
   } else if (options.list) {
-    const rows = BENCHMARKS.map(({ name, summary }) => `${name.padEnd(10)} ${summary}\n`);
+    const rows = BENCHMARKS.map(({ name, summary }) => `${name.padEnd(11)} ${summary}\n`);
     process.stdout.write(rows.join(""));
   } else {
     await measure(options);

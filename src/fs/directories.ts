@@ -4,8 +4,8 @@
  * @module
  */
 import { Uring, UringError } from "../mod.ts";
-import { checkFlag, type Mode, modeOf, type PathLike, pathOf } from "./arguments.ts";
-import { named } from "./errors.ts";
+import { checkFlag, checkOptions, type Mode, modeOf, type PathLike, pathOf } from "./arguments.ts";
+import { named, typeError } from "./errors.ts";
 
 /** Options of {@link mkdir}. */
 export interface MkdirOptions {
@@ -118,10 +118,25 @@ function isSlash(path: Path, at: number): boolean {
   return typeof path === "string" ? path[at] === "/" : path[at] === SLASH;
 }
 
+/** Options of {@link rmdir}: none. What removes everything below a directory is `rm`. */
+export interface RmdirOptions {
+  /** No longer supported, as in Node. */
+  recursive?: undefined;
+}
+
 /** Removes an empty directory; Linux 5.11. */
-export async function rmdir(path: PathLike): Promise<void> {
+export async function rmdir(path: PathLike, options?: RmdirOptions): Promise<void> {
+  const name = pathOf(path);
+  checkOptions(options);
+  const recursive: unknown = options?.recursive;
+  if (recursive !== undefined) {
+    throw typeError(
+      "ERR_INVALID_ARG_VALUE",
+      `The property 'options.recursive' is no longer supported. Received ${String(recursive)}`,
+    );
+  }
   try {
-    await Uring.shared.unlinkat(pathOf(path), { directory: true });
+    await Uring.shared.unlinkat(name, { directory: true });
   } catch (error) {
     throw named(error, "rmdir");
   }

@@ -73,7 +73,29 @@ export function decode(
   encoding: Encoding | null | undefined,
 ): string | Buffer<ArrayBuffer> {
   if (encoding === undefined || encoding === null) return asBuffer(bytes);
-  return isUtf8(encoding) ? decoder.decode(bytes) : asBuffer(bytes).toString(encoding as "hex");
+  return isUtf8(encoding) ? utf8Of(bytes) : asBuffer(bytes).toString(encoding as "hex");
+}
+
+/** Text in UTF-8. Too much of it makes Deno's decoder fail; Bun's gives nothing then. */
+function utf8Of(bytes: Uint8Array): string {
+  let text = "";
+  try {
+    text = decoder.decode(bytes);
+  } catch {
+    // It takes whatever the bytes are, so there is one reason.
+  }
+  if (text.length === 0 && bytes.length > 0) throw tooLong();
+  return text;
+}
+
+function tooLong(): Error {
+  const { process } = globalThis as unknown as {
+    process: { getBuiltinModule(name: string): { constants: { MAX_STRING_LENGTH: number } } };
+  };
+  const most = process.getBuiltinModule("node:buffer").constants.MAX_STRING_LENGTH;
+  return Object.assign(new Error(`Cannot create a string longer than 0x${most.toString(16)} characters`), {
+    code: "ERR_STRING_TOO_LONG",
+  });
 }
 
 /** Bytes out of data. */

@@ -190,6 +190,12 @@ export class FileHandle extends Emitter implements AsyncDisposable {
     let place: number | bigint;
     if (typeof data === "string") {
       checkEncoding(third as Encoding | null | undefined);
+      if (third === "hex" && data.length % 2 === 1) {
+        throw typeError(
+          "ERR_INVALID_ARG_VALUE",
+          `The argument 'encoding' is invalid for data of length ${data.length}. Received 'hex'`,
+        );
+      }
       view = encode(data, third as Encoding | null | undefined);
       place = positionOf(second as Position | undefined);
     } else {

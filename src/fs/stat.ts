@@ -5,9 +5,9 @@
  */
 import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, STATX_BTIME } from "../ffi/abi.ts";
 import { Uring, UringError } from "../mod.ts";
-import { optionsOf, type PathLike, pathOf } from "./arguments.ts";
+import { optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
 import { breath } from "./calls.ts";
-import { named } from "./errors.ts";
+import { named, throwIfAborted, unlessAborted } from "./errors.ts";
 import { statCached } from "./stat_cached.ts";
 import { BigIntStats, Stats } from "./stats.ts";
 
@@ -15,6 +15,14 @@ import { BigIntStats, Stats } from "./stats.ts";
 export interface StatOptions {
   /** Bigints instead of numbers, with times in nanoseconds. */
   bigint?: boolean | undefined;
+  /** Ends the waiting; the promise then rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options of {@link stat}. */
+export interface StatPathOptions extends StatOptions {
+  /** With `false`, the promise resolves with `undefined` when there is no such file. */
+  throwIfNoEntry?: boolean | undefined;
 }
 
 const MASK = STATX_BASIC_STATS | STATX_BTIME;
@@ -31,14 +39,40 @@ const MASK = STATX_BASIC_STATS | STATX_BTIME;
  * console.log(size, mtime);
  * ```
  */
-export function stat(path: PathLike, options: StatOptions & { bigint: true }): Promise<BigIntStats>;
+export function stat(path: PathLike, options: Throwing & { bigint: true }): Promise<BigIntStats>;
 /** What is known of a file, in numbers. */
-export function stat(path: PathLike, options?: StatOptions & { bigint?: false | undefined }): Promise<Stats>;
+export function stat(path: PathLike, options?: Throwing & { bigint?: false | undefined }): Promise<Stats>;
+/** What is known of a file that may be missing, in bigints. */
+export function stat(
+  path: PathLike,
+  options: StatPathOptions & { bigint: true },
+): Promise<BigIntStats | undefined>;
+/** What is known of a file that may be missing, in numbers. */
+export function stat(
+  path: PathLike,
+  options: StatPathOptions & { bigint?: false | undefined },
+): Promise<Stats | undefined>;
 /** What is known of a file. */
-export function stat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats>;
-export async function stat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats> {
-  return await statAt("stat", pathOf(path), {}, options);
+export function stat(path: PathLike, options?: Throwing): Promise<Stats | BigIntStats>;
+/** What is known of a file that may be missing. */
+export function stat(path: PathLike, options?: StatPathOptions): Promise<Stats | BigIntStats | undefined>;
+export async function stat(
+  path: PathLike,
+  options?: StatPathOptions,
+): Promise<Stats | BigIntStats | undefined> {
+  const name = pathOf(path);
+  if (options?.throwIfNoEntry !== false) return await statAt("stat", name, {}, options);
+  try {
+    return await statAt("stat", name, {}, options);
+  } catch (error) {
+    if (error instanceof UringError && (error.code === "ENOENT" || error.code === "ENOTDIR")) {
+      return undefined;
+    }
+    throw error;
+  }
 }
+
+type Throwing = StatPathOptions & { throwIfNoEntry?: true | undefined };
 
 /** {@link stat} of a symbolic link itself. */
 export function lstat(path: PathLike, options: StatOptions & { bigint: true }): Promise<BigIntStats>;
@@ -66,7 +100,8 @@ async function statAt(
   where: { dirfd?: number; flags?: number },
   options: StatOptions | undefined,
 ): Promise<Stats | BigIntStats> {
-  const { bigint = false } = optionsOf<StatOptions>(options);
+  const { bigint = false, signal } = optionsOf<StatOptions>(options);
+  if (signal !== undefined) return await statUnlessAborted(syscall, path, { ...where, mask: MASK }, options!);
   try {
     let about = where.dirfd === undefined ? statCached(path, where.flags ?? 0) : null;
     if (about === null) about = await Uring.shared.statx(path, { ...where, mask: MASK });
@@ -74,5 +109,21 @@ async function statAt(
     return bigint ? new BigIntStats(about) : new Stats(about);
   } catch (error) {
     throw named(error, syscall);
+  }
+}
+
+async function statUnlessAborted(
+  syscall: string,
+  path: string | Uint8Array,
+  where: { dirfd?: number; flags?: number; mask: number },
+  options: StatOptions,
+): Promise<Stats | BigIntStats> {
+  const signal = signalOf(options.signal);
+  throwIfAborted(signal);
+  try {
+    const about = await Uring.shared.statx(path, signal === undefined ? where : { ...where, signal });
+    return options.bigint === true ? new BigIntStats(about) : new Stats(about);
+  } catch (error) {
+    throw unlessAborted(named(error, syscall), signal);
   }
 }

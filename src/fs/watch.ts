@@ -31,6 +31,7 @@ import { call, textOf } from "./calls.ts";
 import { checkNameEncoding, type Encoding, type NameEncoding, nameOf } from "./encoding.ts";
 import { AbortError, typeError } from "./errors.ts";
 import { entriesAt, join, pathIn } from "./scan.ts";
+import { type Ignore, type Ignored, ignoredBy } from "./watch_ignore.ts";
 
 /** Options of {@link watch}. */
 export interface WatchOptions {
@@ -46,6 +47,8 @@ export interface WatchOptions {
   maxQueue?: number | undefined;
   /** What happens to more than that: they are dropped (`"ignore"`, the default), or the iterator throws. */
   overflow?: "ignore" | "throw" | undefined;
+  /** What is not told, and with `recursive` not watched: by its path from the watched directory on. */
+  ignore?: Ignore | readonly Ignore[] | undefined;
 }
 
 /** A change of a watched file or directory. */
@@ -102,11 +105,12 @@ export async function* watch(
       `The property 'options.overflow' is invalid. Received '${overflow}'`,
     );
   }
+  const ignored = ignoredBy(rest.ignore);
   const abort = signalOf(signal);
   if (abort?.aborted === true) throw new AbortError(abort.reason);
   // Watching that shall not keep the process alive has a ring of its own, which does not.
   const uring = persistent ? Uring.shared : new Uring({ entries: 4 }).unref();
-  const watcher = new Watcher(uring, pathOf(filename, "filename"), recursive);
+  const watcher = new Watcher(uring, pathOf(filename, "filename"), recursive, ignored);
   try {
     await watcher.start();
     for await (const { eventType, name } of changesOf(watcher, maxQueue, overflow, abort)) {
@@ -129,15 +133,17 @@ class Watcher {
   readonly #uring: Uring;
   readonly #root: string | Uint8Array;
   readonly #recursive: boolean;
+  readonly #ignored: Ignored;
   /** By watch number: the directory from the root on, or null for a file that is watched itself. */
   readonly #watched = new Map<number, string | null>();
   readonly #buffer = new Uint8Array(new ArrayBuffer(BUFFER));
   #fd = -1;
 
-  constructor(uring: Uring, root: string | Uint8Array, recursive: boolean) {
+  constructor(uring: Uring, root: string | Uint8Array, recursive: boolean, ignored: Ignored) {
     this.#uring = uring;
     this.#root = root;
     this.#recursive = recursive;
+    this.#ignored = ignored;
   }
 
   async start(): Promise<void> {
@@ -173,8 +179,9 @@ class Watcher {
     }
   }
 
-  /** {@link Watcher.#add} of what may be gone by now. */
+  /** {@link Watcher.#add} of what may be gone by now, unless it is left out. */
   async #addLater(below: string): Promise<void> {
+    if (this.#ignored(below)) return;
     try {
       const path = this.#pathOf(below);
       const about = await this.#uring.statx(path, { flags: AT_SYMLINK_NOFOLLOW, mask: STATX_TYPE });
@@ -215,9 +222,10 @@ class Watcher {
     }
     for (const below of made) {
       await this.#addLater(below);
-      changes.push(...await this.#inside(below));
+      if (!this.#ignored(below)) changes.push(...await this.#inside(below));
     }
-    return { changes, lost };
+    const decoder = new TextDecoder();
+    return { changes: changes.filter(({ name }) => !this.#ignored(decoder.decode(name))), lost };
   }
 
   /** What was put into a directory before it could be watched is told, too. */
@@ -227,7 +235,7 @@ class Watcher {
       for (const entry of await entriesAt("watch", this.#pathOf(below))) {
         const path = join(below, entry.text);
         changes.push({ eventType: "rename", name: new TextEncoder().encode(path) });
-        if (entry.type === DT_DIR) changes.push(...await this.#inside(path));
+        if (entry.type === DT_DIR && !this.#ignored(path)) changes.push(...await this.#inside(path));
       }
       return changes;
     } catch (error) {

@@ -65,6 +65,8 @@ test("write, readv, writev: every signature", async () => {
   assert.deepEqual(await file.write("ü"), { bytesWritten: 2, buffer: "ü" });
   assert.equal((await file.write("ü", 2, "latin1")).bytesWritten, 1);
   assert.equal(readFileSync(path, "latin1"), "ba\u00fcdefefÃ¼");
+  assert.equal((await file.write("6162", 8, "hex")).bytesWritten, 2);
+  assert.equal((await failure(file.write("616", 0, "hex"))).code, "ERR_INVALID_ARG_VALUE");
   const parts = [bytes("12"), bytes("345")];
   assert.deepEqual(await file.writev(parts, 0), { bytesWritten: 5, buffers: parts });
   assert.equal((await file.writev([])).bytesWritten, 0);

@@ -68,6 +68,39 @@ test("stat and lstat: what node:fs says, in numbers and in bigints", async () =>
   }
 });
 
+test("stat: of what may be missing, and with a signal", async () => {
+  using dir = new TempDir();
+  writeFileSync(dir.of("file"), "1234");
+  const maybe = { throwIfNoEntry: false } as const;
+  assert.equal(await fs.stat(dir.of("none"), maybe), undefined);
+  assert.equal(await fs.stat(dir.of("file/x"), { ...maybe, bigint: true }), undefined);
+  assert.equal((await fs.stat(dir.of("file"), maybe))?.size, 4);
+  symlinkSync("loop", dir.of("loop"));
+  assert.equal((await failure(fs.stat(dir.of("loop"), maybe))).code, "ELOOP");
+  const { signal } = new AbortController();
+  const reason = new Error("no more");
+  const aborted = AbortSignal.abort(reason);
+  await using file = await fs.open(dir.of("file"));
+  for (
+    const stat of [
+      (options: fs.StatOptions) => fs.stat(dir.of("file"), options),
+      (options: fs.StatOptions) => fs.lstat(dir.of("file"), options),
+      (options: fs.StatOptions) => file.stat(options),
+    ]
+  ) {
+    assert.equal((await stat({ signal }))!.size, 4);
+    assert.equal((await stat({ signal, bigint: true }))!.size, 4n);
+    const error = await failure(stat({ signal: aborted })) as Error & { code: string };
+    assert.deepEqual([error.name, error.code, error.cause], ["AbortError", "ABORT_ERR", reason]);
+    assert.equal((await failure(stat({ signal: {} as never }))).code, "ERR_INVALID_ARG_TYPE");
+  }
+  const stop = new AbortController();
+  const stopped = failure(fs.stat(dir.of("file"), { signal: stop.signal }), "stat") as Promise<unknown>;
+  stop.abort(reason);
+  assert.equal((await stopped as Error).name, "AbortError");
+  assert.equal((await failure(fs.stat(dir.of("none"), { signal }))).syscall, "stat");
+});
+
 test("mkdir: plain, with a mode", async () => {
   using dir = new TempDir();
   assert.equal(await fs.mkdir(dir.of("a")), undefined);
@@ -125,5 +158,10 @@ test("rmdir, unlink, rename", async () => {
   }
   writeFileSync(dir.of("file"), "");
   assert.equal((await failure(fs.rmdir(dir.of("file")))).code, "ENOTDIR");
+  for (const recursive of [true, false]) {
+    const refused = await failure(fs.rmdir(dir.path, { recursive } as never));
+    assert.equal(refused.code, "ERR_INVALID_ARG_VALUE");
+  }
+  assert.equal((await failure(fs.rmdir(dir.path, 5 as never))).code, "ERR_INVALID_ARG_TYPE");
   assert.equal((await failure(fs.unlink(dir.path))).code, "EISDIR");
 });

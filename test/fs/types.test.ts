@@ -8,7 +8,7 @@ import { test } from "../support/gate.ts";
 const promises: Omit<typeof node, "exists"> = fs;
 
 const FUNCTIONS =
-  "access appendFile chmod chown copyFile cp glob lchmod lchown link lstat lutimes mkdir mkdtemp open " +
+  "access appendFile chmod chown copyFile cp glob lchmod lchown link lstat lutimes mkdir mkdtemp mkdtempDisposable open " +
   "opendir readFile readdir readlink realpath rename rm rmdir stat statfs symlink truncate unlink utimes watch writeFile";
 const METHODS =
   "appendFile chmod chown close createReadStream createWriteStream datasync pull read readFile readLines " +

@@ -97,6 +97,38 @@ test("watch: everything below, also what is made later", async () => {
   assert.ok(seen.includes("rename new"), seen.join());
 });
 
+test("watch: what is left out", async () => {
+  using dir = new TempDir();
+  mkdirSync(dir.of("sub/node_modules/x"), { recursive: true });
+  const names = ["a.txt", ".b.txt", "sub/a.txt", "sub/.h", "c.md"];
+  const cases: readonly (readonly [fs.WatchOptions["ignore"], number, string])[] = [
+    // Three directories and the watched one; what is left out is not watched.
+    ["*.txt", 4, ".b.txt sub/.h c.md"],
+    ["sub/*.txt", 4, "a.txt .b.txt sub/.h c.md"],
+    ["**/*.txt", 4, ".b.txt sub/.h c.md"],
+    ["node_modules", 2, "a.txt .b.txt sub/a.txt sub/.h c.md"],
+    ["**/node_modules/**", 3, "a.txt .b.txt sub/a.txt sub/.h c.md"],
+    ["sub/**", 2, "a.txt .b.txt sub/.h c.md"],
+    ["{a,b}.txt", 4, ".b.txt sub/.h c.md"],
+    [/a/, 4, ".b.txt sub/.h c.md"],
+    [(name: string) => name === "a.txt", 4, ".b.txt sub/a.txt sub/.h c.md"],
+    [["*.md", /^sub/], 1, "a.txt .b.txt"],
+  ];
+  for (const [ignore, count, expected] of cases) {
+    const seen = await changes(dir.path, { recursive: true, ignore }, count, () => {
+      for (const name of names) writeFileSync(dir.of(name), "");
+      writeFileSync(dir.of("end"), "");
+    }, (seen) => seen.includes("rename end"));
+    const told = seen.filter((one) => one.startsWith("rename ")).map((one) => one.slice("rename ".length));
+    assert.deepEqual(told, [...expected.split(" "), "end"], String(ignore));
+    for (const name of [...names, "end"]) rmSync(dir.of(name));
+  }
+  for (const [ignore, code] of [["", "VALUE"], [5, "TYPE"], [[null], "TYPE"], [[""], "VALUE"]] as const) {
+    const error = await failure(fs.watch(dir.path, { ignore: ignore as never }).next());
+    assert.equal(error.code, `ERR_INVALID_ARG_${code}`);
+  }
+});
+
 test("watch: names as bytes, and aborting", async () => {
   using dir = new TempDir();
   const before = countDescriptors(/inotify/);
