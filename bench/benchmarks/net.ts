@@ -3,8 +3,9 @@
 import type { Benchmark } from "../benchmark.ts";
 import { echo, stream } from "./echo.ts";
 import { idleConnections } from "./idle_connections.ts";
+import { http } from "./http.ts";
 import { pipeline } from "./pipeline.ts";
 import { workers } from "./workers.ts";
 
 /** Servers. */
-export const servers: readonly Benchmark[] = [echo, stream, pipeline, workers, idleConnections];
+export const servers: readonly Benchmark[] = [echo, stream, pipeline, http, workers, idleConnections];
