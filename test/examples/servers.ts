@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -115,6 +116,15 @@ async function isFree(port: number): Promise<boolean> {
   return free;
 }
 
+/** Whether nobody has a UDP port of 127.0.0.1. */
+function isFreeForDatagrams(port: number): Promise<boolean> {
+  const socket = createSocket("udp4");
+  return new Promise((resolve) => {
+    socket.once("error", () => socket.close(() => resolve(false)));
+    socket.bind(port, "127.0.0.1", () => socket.close(() => resolve(true)));
+  });
+}
+
 /** A port of 127.0.0.1 that nobody listens at. */
 export async function freePort(): Promise<number> {
   const server = createServer();
@@ -152,7 +162,8 @@ export async function serving(
       const { status, out, err } = await end;
       assert.deepEqual([status, err], [0, ""]);
       assert.match(out.toString(), /\nstopped\n$/);
-      if (port > 0) assert.ok(await isFree(port), `somebody still listens at ${port}`);
+      const free = example.startsWith("udp") ? isFreeForDatagrams : isFree;
+      if (port > 0) assert.ok(await free(port), `somebody still listens at ${port}`);
     },
   };
 }
