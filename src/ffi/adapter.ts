@@ -93,8 +93,8 @@ export interface Adapter {
   bufferAt(address: number, byteLength: number): ArrayBuffer;
   /** Has the event loop watch one end of a socketpair; calls `onReadable` when bytes arrived (and were read). */
   watch(fd: number, onReadable: () => void): Promise<Watched>;
-  /** Waits for an eventfd without the event loop's help. */
-  openEventReader(library: string, fd: number): EventReader;
+  /** Waits for an eventfd without the event loop's help; it is read into 8 bytes at the address `memory`. */
+  openEventReader(library: string, fd: number, memory: number): EventReader;
   /** Looks a host name up (`getaddrinfo`, `AF_UNSPEC`, `AF_INET` or `AF_INET6`) on a thread of the runtime's. */
   lookup(library: string, hostname: string, family: number): Promise<NameAddresses>;
 }

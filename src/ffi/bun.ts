@@ -134,7 +134,7 @@ async function watch(fd: number, onReadable: () => void): Promise<Watched> {
   };
 }
 
-function openEventReader(library: string, fd: number): EventReader {
+function openEventReader(library: string, fd: number, memory: number): EventReader {
   const worker = new Worker(new URL("./bun_event_reader.ts", import.meta.url));
   // The web's Worker has no ref and unref; Bun's has.
   const lifetime = worker as unknown as { ref(): void; unref(): void };
@@ -147,7 +147,7 @@ function openEventReader(library: string, fd: number): EventReader {
       await loaded.promise;
       await new Promise<void>((resolve) => {
         finish = resolve;
-        worker.postMessage({ library, fd });
+        worker.postMessage({ library, fd, memory });
       });
     },
     ref: () => lifetime.ref(),

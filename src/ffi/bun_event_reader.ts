@@ -3,18 +3,19 @@
  *
  * @module
  */
-import { dlopen, FFIType, ptr } from "bun:ffi";
+import { dlopen, FFIType } from "bun:ffi";
+import type { Pointer } from "bun:ffi";
 
 declare const self: Worker;
 
-const count = new Uint8Array(new ArrayBuffer(8));
+const LENGTH = 8;
 
-self.onmessage = (event: MessageEvent<{ library: string; fd: number }>): void => {
-  const { library, fd } = event.data;
+self.onmessage = (event: MessageEvent<{ library: string; fd: number; memory: number }>): void => {
+  const { library, fd, memory } = event.data;
   const { read } = dlopen(library, {
     read: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
   }).symbols;
-  read(fd, ptr(count), count.length);
+  read(fd, memory as Pointer, LENGTH);
   self.postMessage(null);
 };
 

@@ -161,14 +161,15 @@ async function watch(fd: number, onReadable: () => void): Promise<Watched> {
   };
 }
 
-function openEventReader(library: string, fd: number): EventReader {
+function openEventReader(library: string, fd: number, memory: number): EventReader {
   const { read } = Deno.dlopen(library, {
-    read: { parameters: ["i32", "buffer", "usize"], result: "i32", nonblocking: true },
+    read: { parameters: ["i32", "pointer", "usize"], result: "i32", nonblocking: true },
   }).symbols;
-  const count = new Uint8Array(new ArrayBuffer(8));
+  const LENGTH = 8n;
+  const pointer = Deno.UnsafePointer.create(BigInt(memory));
   return {
     read: async () => {
-      await read(fd, count, BigInt(count.length));
+      await read(fd, pointer, LENGTH);
     },
     ref: () => {},
     unref: () => false,
@@ -248,7 +249,8 @@ function addressTexts(list: Deno.PointerValue): string[] {
 export const adapter: Adapter = {
   name: "deno",
   arch: Deno.build.arch,
-  isWorker: "WorkerGlobalScope" in globalThis,
+  // The second is what the Workers of node:worker_threads have.
+  isWorker: "WorkerGlobalScope" in globalThis || "DedicatedWorkerGlobalScope" in globalThis,
   spinTurns: 30,
   open,
   openEnter,

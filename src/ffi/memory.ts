@@ -28,6 +28,13 @@ const areas = new FinalizationRegistry<Area>((area) => {
   system().munmap(area.address, area.byteLength);
 });
 
+const mapped = new WeakSet<ArrayBufferLike>();
+
+/** Whether memory is that of a {@link Mapping}, which the runtime neither moves nor frees. */
+export function isMapped(memory: ArrayBufferLike): boolean {
+  return mapped.has(memory);
+}
+
 /** Calls back once nothing works on `memory` any more, and says whether it may be given back. */
 export type UnmapGuard = (memory: ArrayBuffer, then: (free: boolean) => void) => void;
 
@@ -50,6 +57,7 @@ export class Mapping implements Disposable {
     this.address = address;
     this.byteLength = byteLength;
     this.#buffer = adapter.bufferAt(address, byteLength);
+    mapped.add(this.#buffer);
     areas.register(this.#buffer, { address, byteLength }, this);
   }
 

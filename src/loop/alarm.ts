@@ -155,6 +155,8 @@ class ReaderAlarm implements Alarm {
   readonly kind = "reader";
   readonly eventfd: number;
   readonly #reader: EventReader;
+  // As in the bridge: the thread that reads outlives a Worker.
+  readonly #memory: Mapping = Mapping.anonymous(PAGE);
   readonly #onWake: () => void;
   readonly #timers: typeof import("node:timers");
   /** Whether a pending read may be kept from keeping the process alive. */
@@ -168,7 +170,7 @@ class ReaderAlarm implements Alarm {
     this.eventfd = eventfd;
     this.#onWake = onWake;
     this.#timers = timers;
-    this.#reader = adapter.openEventReader(system().libc, eventfd);
+    this.#reader = adapter.openEventReader(system().libc, eventfd, this.#memory.address);
     this.#unrefs = this.#reader.unref();
   }
 

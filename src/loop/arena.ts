@@ -5,6 +5,8 @@
  */
 import { addressOf } from "../ffi/pin.ts";
 import { Mapping } from "../ffi/memory.ts";
+import { mappedPiece } from "./blocks.ts";
+import { shadowing } from "./shadow.ts";
 
 const encoder = new TextEncoder();
 const SIZE = 64 * 1024;
@@ -17,6 +19,13 @@ export interface Piece {
   readonly bytes: Uint8Array;
   /** What keeps it alive; null when the arena does. */
   readonly owner: unknown;
+}
+
+/** Memory that stays for as long as its `owner` is held, and longer where the thread may be ended. @internal */
+export function lastingPiece(byteLength: number): Piece {
+  if (shadowing) return mappedPiece(byteLength);
+  const bytes = new Uint8Array(new ArrayBuffer(byteLength));
+  return { address: addressOf(bytes), bytes, owner: bytes };
 }
 
 /**
@@ -38,8 +47,7 @@ export class Arena {
   take(byteLength: number): Piece {
     const at = this.#used;
     if (this.#mapping === null || at + byteLength > this.#bytes.length) {
-      const bytes = new Uint8Array(new ArrayBuffer(byteLength));
-      return { address: addressOf(bytes), bytes, owner: bytes };
+      return lastingPiece(byteLength);
     }
     this.#used = (at + byteLength + 7) & ~7;
     return {

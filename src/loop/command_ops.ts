@@ -4,7 +4,6 @@
  * @module
  */
 import { IORING_URING_CMD_FIXED } from "../ffi/abi.ts";
-import { addressOf } from "../ffi/pin.ts";
 import { io_uring_sqe } from "../ffi/structs.ts";
 import { sqeSize } from "../ring/sizes.ts";
 import type { U64 } from "../ring/sqe_base.ts";
@@ -81,8 +80,12 @@ export abstract class CommandOperations extends IntegrityOperations {
     checkU32("cmdOp", cmdOp);
     const { argument, buffer, memory = [] } = options ?? {};
     const number = this.number(fd);
-    const command = commandBytes(options, sqeSize(this.driver.ring.flags) - io_uring_sqe.addr3);
-    const address = argument === undefined ? 0 : addressOfView(argument);
+    const find = (memory: unknown): number => {
+      checkView(memory);
+      return this.both(memory);
+    };
+    const command = commandBytes(options, sqeSize(this.driver.ring.flags) - io_uring_sqe.addr3, find);
+    const address = argument === undefined ? 0 : find(argument);
     const view = buffer === undefined ? null : fixedView(buffer).use(this.driver);
     const op = this.begin("uring_cmd");
     const sqe = op.sqe!;
@@ -110,13 +113,12 @@ function fixedView(buffer: unknown): RegisteredBuffer {
   return buffer;
 }
 
-function addressOfView(view: unknown): number {
-  checkView(view);
-  return addressOf(view);
-}
-
 /** The command as it goes into the entry, with the addresses of its memory. */
-function commandBytes(options: UringCmdOptions | undefined, room: number): Uint8Array {
+function commandBytes(
+  options: UringCmdOptions | undefined,
+  room: number,
+  find: (memory: unknown) => number,
+): Uint8Array {
   const bytes = new Uint8Array(room);
   const given: unknown = options?.command;
   if (given === undefined && options?.memory === undefined) return bytes;
@@ -131,7 +133,7 @@ function commandBytes(options: UringCmdOptions | undefined, room: number): Uint8
     if (!Number.isInteger(at) || at < 0 || at + ADDRESS_SIZE > length) {
       throw new RangeError(`at must leave 8 bytes of the command's ${length}, not ${at}`);
     }
-    out.setBigUint64(at, BigInt(addressOfView(view)), true);
+    out.setBigUint64(at, BigInt(find(view)), true);
   }
   return bytes;
 }

@@ -30,9 +30,10 @@ export abstract class DirectOperations extends FixedOperations {
     const target = this.target(options?.direct ?? true);
     const memory = pinned(4);
     new DataView(memory.bytes.buffer).setInt32(0, number, true);
+    const address = this.from(memory.bytes);
     const op = this.begin("files_update");
     op.pins = memory;
-    op.sqe!.prepFilesUpdate(memory.address, 1, target.slot);
+    op.sqe!.prepFilesUpdate(address, 1, target.slot);
     this.intoDirect(op, target);
     return this.promise(op, options);
   }

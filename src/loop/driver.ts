@@ -24,6 +24,7 @@ import { enrol, leak } from "./memory_users.ts";
 import { type CompletionSink, type Op, OpTable, STAGED } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
 import { reject, settle } from "./settle.ts";
+import { attach, shadowing } from "./shadow.ts";
 import { Staging } from "./staging.ts";
 import { TimeLimits, TIMEOUT_SIDE } from "./time_limits.ts";
 import { type Sleeper, waker } from "./waker.ts";
@@ -171,6 +172,7 @@ export class Driver implements Sleeper {
       op.sqe = sqe;
       op.batch = this.#batch;
     }
+    if (shadowing) attach(op, this);
     return op;
   }
 
@@ -181,6 +183,7 @@ export class Driver implements Sleeper {
     op.sqe = this.#staging.loose();
     op.batch = STAGED;
     (op.extra ??= {}).chained = true;
+    if (shadowing) attach(op, this);
     return op;
   }
 
@@ -418,7 +421,10 @@ export class Driver implements Sleeper {
     if (op === undefined || (high & ~TIMEOUT_SIDE) !== op.generation || !this.#table.isLive(op)) return;
     const flags = cqe.flags;
     const more = (flags & IORING_CQE_F_MORE) !== 0;
-    if (!more) this.inFlight--;
+    if (!more) {
+      this.inFlight--;
+      if (op.extra === null) op.loans?.copyOut(cqe.res);
+    }
     if (op.sink !== null) {
       const sink = op.sink;
       if (!more && --op.pending === 0) this.#table.release(op);
@@ -438,6 +444,7 @@ export class Driver implements Sleeper {
       return;
     }
     const result = extra.result!;
+    op.loans?.copyOut(result);
     if (extra.aborted !== undefined) {
       const { reason } = extra.aborted;
       const { resolve } = op;
@@ -550,7 +557,8 @@ export class Driver implements Sleeper {
       if (!this.#table.isLive(op)) continue;
       const { resolve, sink } = op;
       // The kernel may still be writing: what it works on is kept for good.
-      leak([op.view, op.pins]);
+      leak([op.view, op.pins, op.loans]);
+      op.loans = null;
       this.#forget(op, false, error.errno);
       reject(resolve, error);
       sink?.complete(error.errno, 0, false);

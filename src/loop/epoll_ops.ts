@@ -95,10 +95,11 @@ export abstract class EpollOperations extends PipeOperations {
     }
     const number = this.number(epfd);
     const memory = pinned(most * epoll_event.size);
+    const address = this.both(memory.bytes);
     const op = this.begin("epoll_wait");
     op.pins = memory;
     op.finish = (count) => decode(memory.bytes, count);
-    op.sqe!.prepEpollWait(number, memory.address, most, 0);
+    op.sqe!.prepEpollWait(number, address, most, 0);
     this.markFd(op, epfd);
     return this.promise(op, options);
   }

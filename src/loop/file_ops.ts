@@ -4,7 +4,6 @@
  * @module
  */
 import { IORING_FSYNC_DATASYNC } from "../ffi/abi.ts";
-import { addressOf } from "../ffi/pin.ts";
 import { iovec } from "../ffi/structs.ts";
 import type { U64 } from "../ring/sqe_base.ts";
 import type { Piece } from "./arena.ts";
@@ -55,8 +54,8 @@ export abstract class FileOperations extends XattrOperations {
     this.check(options);
     const offset = checkOffset(options?.offset);
     const length = checkLength(buffer, options?.length);
-    const address = addressOf(buffer);
     const number = this.number(fd);
+    const address = this.into(buffer, length);
     const op = this.begin("read");
     op.view = buffer;
     op.sqe!.prepRead(number, address, length, offset);
@@ -78,8 +77,8 @@ export abstract class FileOperations extends XattrOperations {
     const offset = checkOffset(options?.offset);
     const length = checkLength(buffer, options?.length);
     const flags = checkU32("flags", options?.flags ?? 0);
-    const address = addressOf(buffer);
     const number = this.number(fd);
+    const address = this.from(buffer, length);
     const op = this.begin("write");
     op.view = buffer;
     op.sqe!.prepWrite(number, address, length, offset);
@@ -109,7 +108,13 @@ export abstract class FileOperations extends XattrOperations {
     const flags = checkU32("flags", options?.flags ?? 0);
     const number = this.number(fd);
     const views = [...buffers];
-    const vectors = iovecs(views, (bytes) => this.driver.arena.take(bytes));
+    const vectors = iovecs(
+      views,
+      (bytes) => this.driver.arena.take(bytes),
+      name === "readv"
+        ? (view, length) => this.into(view, length)
+        : (view, length) => this.from(view, length),
+    );
     const op = this.begin(name);
     op.pins = [views, vectors.owner];
     op.finish = (res) => {
@@ -248,14 +253,24 @@ export function isDetached(view: ArrayBufferView): boolean {
 
 const MOST_VECTORS = 1024;
 
-/** An array of `struct iovec` for views, each checked and at most as long as the kernel transfers. @internal */
-export function iovecs(views: readonly ArrayBufferView[], take: (byteLength: number) => Piece): Piece {
+/** Gives the address of so many bytes of a view. @internal */
+export type AddressFinder = (view: ArrayBufferView, length: number) => number;
+
+/**
+ * An array of `struct iovec` for views, each checked and at most as long as the kernel transfers, in memory that `take`
+ * gives. @internal
+ */
+export function iovecs(
+  views: readonly ArrayBufferView[],
+  take: (byteLength: number) => Piece,
+  find: AddressFinder,
+): Piece {
   if (views.length > MOST_VECTORS) {
     throw new RangeError(`At most ${MOST_VECTORS} buffers, not ${views.length}`);
   }
   const addresses = views.map((view) => {
     checkView(view);
-    return addressOf(view);
+    return find(view, Math.min(view.byteLength, MAX_TRANSFER));
   });
   const piece = take(views.length * iovec.size);
   const out = new DataView(piece.bytes.buffer, piece.bytes.byteOffset, piece.bytes.byteLength);

@@ -9,7 +9,7 @@ import {
   IO_INTEGRITY_CHK_REFTAG,
   IORING_RW_ATTR_FLAG_PI,
 } from "../ffi/abi.ts";
-import { addressOf, pinned } from "../ffi/pin.ts";
+import { pinned } from "../ffi/pin.ts";
 import { io_uring_attr_pi } from "../ffi/structs.ts";
 import type { U64 } from "../ring/sqe_base.ts";
 import type { Fd } from "./direct.ts";
@@ -72,22 +72,24 @@ export abstract class IntegrityOperations extends DirectOperations {
     this.check(options);
     const offset = checkOffset(options?.offset);
     const length = checkLength(buffer, options?.length);
-    const address = addressOf(buffer);
     const number = this.number(fd);
-    const attributes = encode(integrity);
+    const attributes = encode(integrity, (metadata) => this.both(metadata));
+    const attributesAt = this.from(attributes);
+    const address = name === "read_integrity" ? this.into(buffer, length) : this.from(buffer, length);
     const op = this.begin(name);
     op.view = buffer;
     op.pins = [attributes, integrity.metadata];
     if (name === "read_integrity") op.sqe!.prepRead(number, address, length, offset);
     else op.sqe!.prepWrite(number, address, length, offset);
-    op.sqe!.addr3 = attributes.address;
+    op.sqe!.addr3 = attributesAt;
     op.sqe!.attrTypeMask = IORING_RW_ATTR_FLAG_PI;
     this.markFd(op, fd);
     return this.promise(op, options);
   }
 }
 
-function encode(integrity: Integrity): ReturnType<typeof pinned> {
+/** A `struct io_uring_attr_pi`; `find` tells where the metadata is. */
+function encode(integrity: Integrity, find: (metadata: ArrayBufferView) => number): Uint8Array {
   if (typeof integrity !== "object" || integrity === null) throw new TypeError("integrity must be an object");
   const { metadata, flags = 0, appTag = 0, seed = 0 } = integrity;
   checkView(metadata);
@@ -97,12 +99,12 @@ function encode(integrity: Integrity): ReturnType<typeof pinned> {
   if (checkU32("appTag", appTag) > 0xffff) throw new RangeError(`appTag must be 16 bits, not ${appTag}`);
   const start = typeof seed === "bigint" || Number.isSafeInteger(seed) ? BigInt(seed) : -1n;
   if (start < 0n || start > MOST_U64) throw new RangeError(`seed must be 64 bits, not ${seed}`);
-  const memory = pinned(io_uring_attr_pi.size);
-  const view = new DataView(memory.bytes.buffer);
+  const { bytes } = pinned(io_uring_attr_pi.size);
+  const view = new DataView(bytes.buffer);
   view.setUint16(io_uring_attr_pi.flags, flags, true);
   view.setUint16(io_uring_attr_pi.app_tag, appTag, true);
   view.setUint32(io_uring_attr_pi.len, metadata.byteLength, true);
-  view.setBigUint64(io_uring_attr_pi.addr, BigInt(addressOf(metadata)), true);
+  view.setBigUint64(io_uring_attr_pi.addr, BigInt(find(metadata)), true);
   view.setBigUint64(io_uring_attr_pi.seed, start, true);
-  return memory;
+  return bytes;
 }

@@ -4,9 +4,8 @@
  * @module
  */
 import { IORING_RECVSEND_POLL_FIRST, MSG_CMSG_CLOEXEC, MSG_NOSIGNAL } from "../ffi/abi.ts";
-import { addressOf, pinned } from "../ffi/pin.ts";
+import { pinned } from "../ffi/pin.ts";
 import { msghdr, sockaddr_storage } from "../ffi/structs.ts";
-import type { Piece } from "./arena.ts";
 import { type ControlMessage, CREDENTIALS_SPACE, encodeControl, MOST_CONTROL, rightsSpace } from "./cmsg.ts";
 import type { Fd } from "./direct.ts";
 import { isDetached } from "./file_ops.ts";
@@ -63,12 +62,6 @@ export function controlRoom(options: MessageRoom | undefined): number {
   return rightsSpace(descriptors) + (credentials ? CREDENTIALS_SPACE : 0) + (controlLength + 7 & ~7);
 }
 
-/** Memory that stays for as long as it is held. @internal */
-export function pinnedPiece(byteLength: number): Piece {
-  const memory = pinned(byteLength);
-  return { ...memory, owner: memory };
-}
-
 /** A result, unless a buffer was given away meanwhile. @internal */
 export function unlessDetached(views: readonly ArrayBufferView[], res: number): number {
   if (views.some(isDetached)) {
@@ -93,11 +86,11 @@ export abstract class MessageOperations extends NetOperations {
     this.check(options);
     const length = checkLength(buffer, options?.length);
     const flags = checkU32("flags", options?.flags ?? 0);
-    const at = addressOf(buffer);
     const number = this.number(fd);
     const name = encodeAddress(address);
     const piece = this.driver.arena.take(name.length);
     piece.bytes.set(name);
+    const at = this.from(buffer, length);
     const op = this.begin("sendto");
     op.view = buffer;
     op.pins = piece.owner;
@@ -143,8 +136,10 @@ export abstract class MessageOperations extends NetOperations {
       control,
     }, (length) => {
       // The kernel copies all but the control messages at submission; those it reads when it sends.
-      return control === null ? this.driver.arena.take(length) : pinnedPiece(length);
-    });
+      if (control === null) return this.driver.arena.take(length);
+      const { bytes } = pinned(length);
+      return { bytes, address: this.from(bytes), owner: bytes };
+    }, (view, length) => this.from(view, length));
     const op = this.begin(name);
     op.pins = [views, message.owner];
     op.finish = (res) => unlessDetached(views, res);
@@ -173,7 +168,11 @@ export abstract class MessageOperations extends NetOperations {
     const number = this.number(fd);
     const views = viewsOf(buffers);
     // The kernel writes into all of it when the message arrives.
-    const memory = makeMessage({ views, nameRoom: sockaddr_storage.size, controlRoom: room }, pinnedPiece);
+    const parts = { views, nameRoom: sockaddr_storage.size, controlRoom: room };
+    const memory = makeMessage(parts, (length) => {
+      const { bytes } = pinned(length);
+      return { bytes, address: this.both(bytes), owner: bytes };
+    }, (view, length) => this.into(view, length));
     const op = this.begin("recvmsg");
     op.pins = [views, memory.owner];
     op.finish = (res) => {

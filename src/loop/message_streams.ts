@@ -18,6 +18,7 @@ import {
   SOCKET_URING_OP_TX_TIMESTAMP,
   SOL_SOCKET,
 } from "../ffi/abi.ts";
+import { addressOf } from "../ffi/pin.ts";
 import { io_uring_recvmsg_out, sockaddr_storage } from "../ffi/structs.ts";
 import { system } from "../ffi/system.ts";
 import type { Cqe } from "../ring/cqe.ts";
@@ -30,12 +31,13 @@ import {
 } from "../ring/recvmsg_out.ts";
 import type { Fd } from "./direct.ts";
 import { Inbox } from "./inbox.ts";
-import { controlRoom, type MessageRoom, pinnedPiece } from "./message_ops.ts";
+import { controlRoom, type MessageRoom } from "./message_ops.ts";
 import { makeMessage } from "./msghdr.ts";
 import { Multishot, type MultishotOptions, type Shot } from "./multishot.ts";
 import { MultishotOperations } from "./multishot_ops.ts";
 import { checkU32 } from "./options.ts";
 import type { BufferPool } from "./pool.ts";
+import { lastingPiece } from "./arena.ts";
 import { ReceivedData } from "./received_message.ts";
 
 /** Options of {@link MessageStreams.recvmsgMultishot}. */
@@ -95,7 +97,8 @@ export abstract class MessageStreams extends MultishotOperations {
     }
     const memory = makeMessage(
       { views: [], nameRoom: room.namelen, controlRoom: room.controllen },
-      pinnedPiece,
+      lastingPiece,
+      addressOf,
     );
     const streaming = typeof fd === "number" && isStream(fd);
     return new Multishot<ReceivedData>(this.driver, {

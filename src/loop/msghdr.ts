@@ -5,7 +5,7 @@
  */
 import { iovec, msghdr } from "../ffi/structs.ts";
 import type { Piece } from "./arena.ts";
-import { iovecs } from "./file_ops.ts";
+import { type AddressFinder, iovecs } from "./file_ops.ts";
 import { checkView } from "./options.ts";
 
 /** The parts of a message. */
@@ -38,8 +38,12 @@ export interface MessageMemory {
 
 const align8 = (length: number): number => (length + 7) & ~7;
 
-/** Writes a message into memory that `take` gives. */
-export function makeMessage(parts: MessageParts, take: (byteLength: number) => Piece): MessageMemory {
+/** Writes a message into memory that `take` gives; `find` tells where its data is. */
+export function makeMessage(
+  parts: MessageParts,
+  take: (byteLength: number) => Piece,
+  find: AddressFinder,
+): MessageMemory {
   const { views, name = null, control = null } = parts;
   const nameRoom = parts.nameRoom ?? name?.length ?? 0;
   const controlRoom = parts.controlRoom ?? control?.length ?? 0;
@@ -51,7 +55,7 @@ export function makeMessage(parts: MessageParts, take: (byteLength: number) => P
     whole = take(nameAt + nameRoom);
     whole.bytes.fill(0);
     return { ...whole, bytes: whole.bytes.subarray(vectorsAt, vectorsAt + length) };
-  });
+  }, find);
   const { address, bytes, owner } = whole!;
   if (name !== null) bytes.set(name, nameAt);
   if (control !== null) bytes.set(control, controlAt);

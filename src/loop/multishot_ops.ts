@@ -13,7 +13,7 @@ import { system } from "../ffi/system.ts";
 import { closeDirect, type DirectDescriptor, type Fd } from "./direct.ts";
 import { Multishot, type MultishotOptions } from "./multishot.ts";
 import { Operations } from "./operations.ts";
-import { checkOptions, checkTimeout, checkU32 } from "./options.ts";
+import { checkTimeout, checkU32 } from "./options.ts";
 import { SendQueue, type SendQueueOptions } from "./send_queue.ts";
 import { BufferPool, type BufferPoolOptions } from "./pool.ts";
 import { poolChunks } from "./pool_chunks.ts";
@@ -193,8 +193,7 @@ export abstract class MultishotOperations extends Operations {
 
   /** @internal */
   protected checkMultishot(options: MultishotOptions): void {
-    this.driver.assertOpen();
-    checkOptions(options);
+    this.check(options);
   }
 
   /**

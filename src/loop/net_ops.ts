@@ -10,7 +10,7 @@ import {
   MSG_NOSIGNAL,
   SOCK_CLOEXEC,
 } from "../ffi/abi.ts";
-import { addressOf, pinned } from "../ffi/pin.ts";
+import { pinned } from "../ffi/pin.ts";
 import { sockaddr_storage } from "../ffi/structs.ts";
 import type { DirectDescriptor, Fd } from "./direct.ts";
 import type { Op } from "./op.ts";
@@ -175,13 +175,14 @@ export abstract class NetOperations extends ProcessOperations {
     const memory = pinned(LENGTH + 8);
     const view = new DataView(memory.bytes.buffer);
     view.setUint32(LENGTH, LENGTH, true);
+    const address = this.both(memory.bytes);
     const op = this.begin("accept");
     op.pins = memory;
     op.finish = (res): Accepted => ({
       fd: res,
       address: decodeAddress(memory.bytes, view.getUint32(LENGTH, true)),
     });
-    op.sqe!.prepAccept(number, memory.address, memory.address + LENGTH, flags | SOCK_CLOEXEC);
+    op.sqe!.prepAccept(number, address, address + LENGTH, flags | SOCK_CLOEXEC);
     op.sqe!.ioprio |= acceptFlags(options);
     this.closeIfLate(op, options);
     this.markFd(op, fd);
@@ -211,8 +212,8 @@ export abstract class NetOperations extends ProcessOperations {
     this.check(options);
     const length = checkLength(buffer, options?.length);
     const flags = checkU32("flags", options?.flags ?? 0);
-    const address = addressOf(buffer);
     const number = this.number(fd);
+    const address = name === "send" ? this.from(buffer, length) : this.into(buffer, length);
     const op: Op = this.begin(name);
     op.view = buffer;
     if (name === "send") op.sqe!.prepSend(number, address, length, flags | MSG_NOSIGNAL);

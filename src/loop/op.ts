@@ -6,6 +6,7 @@
 import type { Cqe } from "../ring/cqe.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import type { DirectDescriptor } from "./direct.ts";
+import type { Loans } from "./shadow.ts";
 
 /** What takes the completions of an operation that has more than one. */
 export interface CompletionSink {
@@ -56,6 +57,7 @@ export class Op {
   #variant: string | undefined = undefined;
   #extra: Extra | null = null;
   #released: (() => void) | null = null;
+  #loans: Loans | null = null;
 
   /** Whatever else must live until the end. */
   get pins(): unknown {
@@ -137,8 +139,20 @@ export class Op {
     this.#released = value;
   }
 
+  /** The memory that stands in for JavaScript's. */
+  get loans(): Loans | null {
+    return this.#loans;
+  }
+  /** Sets what stands in for JavaScript's memory. */
+  set loans(value: Loans | null) {
+    this.plain = false;
+    this.#loans = value;
+  }
+
   /** Lets go of everything. */
   clear(): void {
+    this.#loans?.end();
+    this.#loans = null;
     const released = this.#released;
     this.#released = null;
     this.sqe = null;

@@ -155,10 +155,11 @@ export abstract class PathOperations extends Submitter {
     const dirfd = dirfdOf(options?.dirfd);
     checkPath(path);
     const out = pinned(statx.size);
+    const outAddress = this.both(out.bytes);
     const { op, sqe, address } = this.beginPath("statx", path);
     op.pins = [op.pins, out];
     op.finish = () => new Statx(out.bytes);
-    sqe.prepStatx(dirfd, address, flags, mask, out.address);
+    sqe.prepStatx(dirfd, address, flags, mask, outAddress);
     return this.promise(op, options);
   }
 

@@ -60,10 +60,11 @@ export abstract class PipeOperations extends AdviceOperations {
     const ends = direct === undefined ? null : this.targetPair(direct);
     const memory = pinned(8);
     const fds = new Int32Array(memory.bytes.buffer);
+    const address = this.both(memory.bytes);
     const op = this.begin("pipe");
     op.pins = memory;
     if (ends === null) {
-      op.sqe!.prepPipe(memory.address, flags | O_CLOEXEC);
+      op.sqe!.prepPipe(address, flags | O_CLOEXEC);
       op.finish = (): PipeEnds<number> => ({ reader: fds[0]!, writer: fds[1]! });
       if (options?.signal !== undefined) {
         (op.extra ??= {}).undo = () => {
@@ -72,7 +73,7 @@ export abstract class PipeOperations extends AdviceOperations {
         };
       }
     } else {
-      op.sqe!.prepPipeDirect(memory.address, flags & ~O_CLOEXEC, ends.reader.slot);
+      op.sqe!.prepPipeDirect(address, flags & ~O_CLOEXEC, ends.reader.slot);
       this.intoDirects(op, [ends.reader, ends.writer], ends);
     }
     return this.promise(op, options);

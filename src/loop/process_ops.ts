@@ -83,10 +83,11 @@ export abstract class ProcessOperations extends FutexOperations {
     if ((flags & WNOHANG) !== 0) throw new RangeError("WNOHANG is { noHang: true } here");
     const [type, id] = targetOf(child);
     const memory = pinned(siginfo_t.size);
+    const address = this.both(memory.bytes);
     const op = this.begin("waitid");
     op.pins = memory;
     op.finish = () => decode(memory.bytes);
-    op.sqe!.prepWaitid(type, id, memory.address, options?.noHang === true ? flags | WNOHANG : flags, 0);
+    op.sqe!.prepWaitid(type, id, address, options?.noHang === true ? flags | WNOHANG : flags, 0);
     return this.promise(op, options);
   }
 }

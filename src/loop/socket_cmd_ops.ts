@@ -54,6 +54,7 @@ export abstract class SocketCommandOperations extends ZeroCopyOperations {
     }
     const number = this.number(fd);
     const memory = pinned(room ?? INT_SIZE);
+    const address = this.both(memory.bytes);
     const op = this.begin("getsockopt");
     op.pins = memory;
     op.finish = (res) => {
@@ -65,7 +66,7 @@ export abstract class SocketCommandOperations extends ZeroCopyOperations {
       number,
       level,
       name,
-      memory.address,
+      address,
       memory.bytes.length,
     );
     this.markFd(op, fd);
@@ -90,10 +91,11 @@ export abstract class SocketCommandOperations extends ZeroCopyOperations {
     const bytes = optionBytes(value);
     const memory = pinned(bytes.length);
     memory.bytes.set(bytes);
+    const address = this.from(memory.bytes);
     const op = this.begin("setsockopt");
     op.pins = memory;
     op.finish = nothing;
-    op.sqe!.prepCmdSock(SOCKET_URING_OP_SETSOCKOPT, number, level, name, memory.address, bytes.length);
+    op.sqe!.prepCmdSock(SOCKET_URING_OP_SETSOCKOPT, number, level, name, address, bytes.length);
     this.markFd(op, fd);
     return this.promise(op, options);
   }
@@ -118,10 +120,11 @@ export abstract class SocketCommandOperations extends ZeroCopyOperations {
     const memory = pinned(LENGTH + INT_SIZE);
     const view = new DataView(memory.bytes.buffer);
     view.setUint32(LENGTH, LENGTH, true);
+    const address = this.both(memory.bytes);
     const op = this.begin(name);
     op.pins = memory;
     op.finish = () => decodeAddress(memory.bytes, view.getUint32(LENGTH, true));
-    op.sqe!.prepCmdGetsockname(number, memory.address, memory.address + LENGTH, peer);
+    op.sqe!.prepCmdGetsockname(number, address, address + LENGTH, peer);
     this.markFd(op, fd);
     return this.promise(op, options);
   }

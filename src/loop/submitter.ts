@@ -4,6 +4,7 @@
  * @module
  */
 import { IOSQE_FIXED_FILE } from "../ffi/abi.ts";
+import { addressOf } from "../ffi/pin.ts";
 import { system } from "../ffi/system.ts";
 import type { DirectTable, Fd } from "./direct.ts";
 import { closeDirect, DirectDescriptor } from "./direct.ts";
@@ -11,6 +12,7 @@ import type { Driver } from "./driver.ts";
 import type { Op } from "./op.ts";
 import { checkOptions, type OperationOptions } from "./options.ts";
 import { checkPersonality } from "./personality.ts";
+import { BOTH, lend, READS, shadowing, takeBack, WRITES } from "./shadow.ts";
 
 /** The base of `Uring` and of `Chain`. */
 export abstract class Submitter {
@@ -37,9 +39,28 @@ export abstract class Submitter {
   /** Checks the options and that the ring is open. @internal */
   protected check(options: OperationOptions | undefined): void {
     this.driver.assertOpen();
+    if (shadowing) takeBack();
     if (options === undefined) return;
     checkOptions(options);
     if (options.personality !== undefined) checkPersonality(options.personality, this.driver);
+  }
+
+  /**
+   * The address of memory that the kernel reads, for the operation that is begun next: in a Worker, that of its shadow.
+   * @internal
+   */
+  protected from(view: ArrayBufferView, length?: number): number {
+    return shadowing ? lend(view, READS, length) : addressOf(view);
+  }
+
+  /** The address of memory that the kernel writes as many bytes to as the operation's result says. @internal */
+  protected into(view: ArrayBufferView, length?: number): number {
+    return shadowing ? lend(view, WRITES, length) : addressOf(view);
+  }
+
+  /** The address of memory that the kernel reads and writes. @internal */
+  protected both(view: ArrayBufferView): number {
+    return shadowing ? lend(view, BOTH) : addressOf(view);
   }
 
   /** The number that the submission names a descriptor by. @internal */

@@ -5,10 +5,11 @@
  */
 import { AT_FDCWD, IOSQE_FIXED_FILE, IOSQE_IO_HARDLINK, IOSQE_IO_LINK, O_CLOEXEC } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
-import { addressOf } from "../ffi/pin.ts";
+import { lastingPiece } from "./arena.ts";
 import type { DirectDescriptor, DirectTable } from "./direct.ts";
 import type { Driver } from "./driver.ts";
 import type { CompletionSink } from "./op.ts";
+import { shadowing } from "./shadow.ts";
 
 /** A file to be read, and what takes its content. Exactly one of its functions is called, once. */
 export interface WholeFile {
@@ -108,6 +109,7 @@ class Slot implements CompletionSink {
   readonly #files: WholeFiles;
   readonly #bytes: Uint8Array;
   readonly #after: Uint8Array;
+  readonly #owner: unknown;
   readonly #address: number;
   readonly #afterAddress: number;
   readonly #closed: CompletionSink = { complete: () => this.#onClosed() };
@@ -123,8 +125,9 @@ class Slot implements CompletionSink {
     this.#driver = driver;
     this.#direct = direct;
     this.#files = files;
-    const memory = new Uint8Array(new ArrayBuffer(FIRST + AFTER));
-    this.#address = addressOf(memory);
+    const { bytes: memory, address, owner } = lastingPiece(FIRST + AFTER);
+    this.#owner = owner;
+    this.#address = address;
     this.#afterAddress = this.#address + FIRST;
     this.#bytes = memory.subarray(0, FIRST);
     this.#after = memory.subarray(FIRST);
@@ -140,8 +143,8 @@ class Slot implements CompletionSink {
     const inRing = driver.hasRoom(STEPS);
     // One operation has the three completions, which come in the chain's order.
     const op = inRing ? driver.begin("openat") : driver.beginChained("openat");
-    if (piece.owner !== null) op.pins = piece.owner;
     // The kernel writes there until the chain has ended.
+    if (piece.owner !== null || shadowing) op.pins = [piece.owner, this.#owner];
     op.view = this.#bytes;
     const open = op.sqe!;
     open.prepOpenatDirect(AT_FDCWD, piece.address, file.flags & ~O_CLOEXEC, file.mode, slot);

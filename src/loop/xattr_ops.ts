@@ -4,7 +4,6 @@
  * @module
  */
 import { UringError } from "../ffi/errors.ts";
-import { addressOf } from "../ffi/pin.ts";
 import type { Fd } from "./direct.ts";
 import type { Op } from "./op.ts";
 import { checkU32, checkView, type OperationOptions } from "./options.ts";
@@ -59,7 +58,7 @@ export abstract class XattrOperations extends PathOperations {
     checkPath(path);
     checkPath(name, "The name of an attribute");
     const memory = this.#valueMemory(options);
-    const address = addressOf(memory);
+    const address = this.into(memory);
     const { op, sqe, address: pathAddress } = this.beginPath("getxattr", path);
     const nameAddress = this.#name(op, name);
     sqe.prepGetxattr(nameAddress, address, pathAddress, memory.byteLength);
@@ -79,7 +78,7 @@ export abstract class XattrOperations extends PathOperations {
     checkPath(name, "The name of an attribute");
     const number = this.number(fd);
     const memory = this.#valueMemory(options);
-    const address = addressOf(memory);
+    const address = this.into(memory);
     const op = this.begin("fgetxattr");
     const nameAddress = this.#name(op, name);
     op.sqe!.prepFgetxattr(number, nameAddress, address, memory.byteLength);
@@ -134,7 +133,7 @@ export abstract class XattrOperations extends PathOperations {
     checkPath(name, "The name of an attribute");
     const flags = checkU32("flags", options?.flags ?? 0);
     const memory = viewOf(value);
-    const address = addressOf(memory);
+    const address = this.from(memory);
     const { op, sqe, address: pathAddress } = this.beginPath("setxattr", path);
     op.view = memory;
     const nameAddress = this.#name(op, name);
@@ -149,7 +148,7 @@ export abstract class XattrOperations extends PathOperations {
     const flags = checkU32("flags", options?.flags ?? 0);
     const number = this.number(fd);
     const memory = viewOf(value);
-    const address = addressOf(memory);
+    const address = this.from(memory);
     const op = this.begin("fsetxattr");
     op.view = memory;
     const nameAddress = this.#name(op, name);

@@ -13,7 +13,6 @@ import {
   MSG_NOSIGNAL,
 } from "../ffi/abi.ts";
 import { kernelHas } from "../ffi/kernel.ts";
-import { addressOf } from "../ffi/pin.ts";
 import type { Fd } from "./direct.ts";
 import { type BufferRange, checkRest, checkStart, rangesOf } from "./fixed_ops.ts";
 import { MessageOperations, type SendmsgOptions, unlessDetached } from "./message_ops.ts";
@@ -97,16 +96,17 @@ export abstract class ZeroCopyOperations extends MessageOperations {
    * `io_uring_prep_send_set_addr`. For TCP and UDP sockets, others reject with `EOPNOTSUPP`; it pays from about 10 KB on.
    *
    * The promise may wait for the peer to acknowledge. In a chain the next step starts when the data is handed over, not
-   * when the promise settles.
+   * when the promise settles. In a Worker the buffer is copied once all the same, to memory that outlives the Worker; what
+   * lies in a registered buffer ({@link ZeroCopyOperations.sendZcFixed}) or a `Mapping` is not.
    */
   sendZc(fd: Fd, buffer: ArrayBufferView, options?: SendZcOptions): Promise<ZeroCopySent> {
     checkView(buffer);
     this.check(options);
     const length = checkLength(buffer, options?.length);
     const flags = checkU32("flags", options?.flags ?? 0);
-    const address = addressOf(buffer);
     const number = this.number(fd);
     const name = options?.address === undefined ? null : encodeAddress(options.address);
+    const address = this.from(buffer, length);
     const op = this.begin("send_zc");
     op.view = buffer;
     const report = awaitNotification(op);

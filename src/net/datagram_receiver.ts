@@ -10,10 +10,11 @@ import {
   MSG_CMSG_CLOEXEC,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
+import { addressOf } from "../ffi/pin.ts";
 import { io_uring_recvmsg_out } from "../ffi/structs.ts";
+import { lastingPiece } from "../loop/arena.ts";
 import type { Driver } from "../loop/driver.ts";
 import { operationError } from "../loop/failure.ts";
-import { pinnedPiece } from "../loop/message_ops.ts";
 import { makeMessage, type MessageMemory } from "../loop/msghdr.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
 import { DatagramBuffers } from "./datagram_buffers.ts";
@@ -70,7 +71,7 @@ export class DatagramReceiver implements CompletionSink {
     this.#fd = fd;
     this.#sink = sink;
     const { nameRoom, controlRoom } = room;
-    this.#message = makeMessage({ views: [], nameRoom, controlRoom }, pinnedPiece);
+    this.#message = makeMessage({ views: [], nameRoom, controlRoom }, lastingPiece, addressOf);
     this.buffers = new DatagramBuffers(driver, room.count, room.size, nameRoom, controlRoom);
   }
 

@@ -4,9 +4,11 @@
  * @module
  */
 import { MSG_NOSIGNAL, MSG_WAITALL } from "../ffi/abi.ts";
+import { isMapped } from "../ffi/memory.ts";
 import { addressOf } from "../ffi/pin.ts";
 import { iovec, msghdr } from "../ffi/structs.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
+import { shadowing } from "../loop/shadow.ts";
 import type { Engine } from "./engine.ts";
 import { type Job, Piece } from "./pieces.ts";
 import type { AnySocket } from "./socket.ts";
@@ -93,6 +95,10 @@ export class Output implements CompletionSink {
 
   /** Adds memory of the caller's, which must stay as it is until it is sent. */
   borrow(view: Uint8Array): void {
+    if (shadowing && !isMapped(view.buffer)) {
+      this.add(view, 0, view.length);
+      return;
+    }
     const piece = new Piece(null, addressOf(view), view.length, -1, view);
     piece.end = view.length;
     this.#append(piece);

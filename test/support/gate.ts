@@ -19,6 +19,10 @@
  */
 import nodeTest from "node:test";
 import type { TestContext } from "node:test";
+import { shadowAlways } from "../../src/loop/shadow.ts";
+
+// Has memory stand in for JavaScript's here, too, as it does in Workers.
+if (process.env["URING_TEST_SHADOWS"] === "1") shadowAlways();
 
 /** What a test may be told; `skip` is the reason, or `false` to run it. */
 export interface TestOptions {
