@@ -227,6 +227,7 @@ async function direct(): Promise<Body> {
 async function scan(): Promise<Body> {
   const { open } = await promises();
   const streams: Readonly<Record<string, () => Promise<AsyncIterable<Uint8Array>>>> = {
+    "uring-chunks": async () => (await open(path)).readChunks({ autoClose: true }),
     "uring": async () => (await open(path)).readableWebStream({ autoClose: true }),
     "fs-stream": () => Promise.resolve(nodeFs.createReadStream(path, { highWaterMark: 256 * 1024 })),
     "bun-stream": () => Promise.resolve(globals.Bun.file(path).stream()),
