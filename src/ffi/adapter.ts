@@ -37,6 +37,18 @@ export interface EnterCalls {
   ): number;
 }
 
+/** Looking files up, for those who look up thousands; the results are C's, and failures −1. */
+export interface LookUpCalls {
+  /** `syscall(number, dirfd, path, how, size)`: `openat2`, which C libraries lack. */
+  openat2(number: number, dirfd: number, path: Pinned, how: Pinned): number;
+  /** `statx(dirfd, path, flags, mask, out)`. */
+  statx(dirfd: number, path: Pinned, flags: number, mask: number, out: Pinned): number;
+  /** `getdents64(fd, entries, size)`. */
+  getdents64(fd: number, entries: Pinned): number;
+  /** `close(fd)`. */
+  close(fd: number): number;
+}
+
 /** A socket that the runtime's own event loop watches. */
 export interface Watched {
   /** Keeps the process alive (as at the start) until {@link Watched.unref}. */
@@ -83,6 +95,8 @@ export interface Adapter {
   openEnter(library: string): EnterCalls;
   /** `io_uring_enter` through libc's `syscall`, whose failures are looked up in `errno`. */
   openEnterSyscall(library: string, errno: () => number): EnterCalls;
+  /** Looking files up. */
+  openLookUp(library: string): LookUpCalls;
   /** The address that libc's `__errno_location` returns on this thread. */
   errnoAddress(library: string): number;
   /** The function that tells where a view's memory lies (its `buffer` must have been touched before). */

@@ -6,7 +6,15 @@
 import { dlopen, FFIType, ptr, toArrayBuffer } from "bun:ffi";
 import type { Pointer } from "bun:ffi";
 import { AF_INET, AF_UNSPEC, EAI_AGAIN, EAI_FAIL, EAI_MEMORY, EAI_NONAME } from "./abi.ts";
-import type { Adapter, EnterCalls, EventReader, NameAddresses, Pinned, Watched } from "./adapter.ts";
+import type {
+  Adapter,
+  EnterCalls,
+  EventReader,
+  LookUpCalls,
+  NameAddresses,
+  Pinned,
+  Watched,
+} from "./adapter.ts";
 import type { ArgType, Functions, SymbolTable } from "./symbols.ts";
 
 const ARG: Record<ArgType, FFIType> = {
@@ -110,6 +118,28 @@ function openEnterSyscall(library: string, errno: () => number): EnterCalls {
   };
 }
 
+function openLookUp(library: string): LookUpCalls {
+  const { ptr: pointer, i32, u32 } = FFIType;
+  const { syscall, statx, getdents64, close } = dlopen(library, {
+    syscall: { args: [pointer, i32, pointer, pointer, pointer], returns: i32 },
+    statx: { args: [i32, pointer, i32, u32, pointer], returns: i32 },
+    getdents64: { args: [i32, pointer, pointer], returns: i32 },
+    close: { args: [i32], returns: i32 },
+  }).symbols as unknown as Record<
+    "syscall" | "statx" | "getdents64" | "close",
+    (...args: number[]) => number
+  >;
+  return {
+    openat2: (number: number, dirfd: number, path: Pinned, how: Pinned): number =>
+      syscall(number, dirfd, path.address, how.address, how.bytes.length),
+    statx: (dirfd: number, path: Pinned, flags: number, mask: number, out: Pinned): number =>
+      statx(dirfd, path.address, flags, mask, out.address),
+    getdents64: (fd: number, entries: Pinned): number =>
+      getdents64(fd, entries.address, entries.bytes.length),
+    close: (fd: number): number => close(fd),
+  };
+}
+
 function errnoAddress(library: string): number {
   const symbols = dlopen(library, { __errno_location: { args: [], returns: FFIType.ptr } }).symbols;
   return Number(symbols.__errno_location());
@@ -189,6 +219,7 @@ export const adapter: Adapter = {
   open,
   openEnter,
   openEnterSyscall,
+  openLookUp,
   errnoAddress,
   openAddress: () => address,
   // Zeroing takes longer than most of what fills it.

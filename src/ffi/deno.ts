@@ -4,7 +4,15 @@
  * @module
  */
 import { NI_MAXHOST, NI_NUMERICHOST, SOCK_STREAM } from "./abi.ts";
-import type { Adapter, EnterCalls, EventReader, NameAddresses, Pinned, Watched } from "./adapter.ts";
+import type {
+  Adapter,
+  EnterCalls,
+  EventReader,
+  LookUpCalls,
+  NameAddresses,
+  Pinned,
+  Watched,
+} from "./adapter.ts";
 import { addrinfo } from "./structs.ts";
 import type { ArgType, Functions, SymbolTable } from "./symbols.ts";
 
@@ -117,6 +125,25 @@ function openEnterSyscall(library: string, errno: () => number): EnterCalls {
       const result = enterOffset(IO_URING_ENTER, fd, toSubmit, minComplete, flags, pointer, BigInt(size));
       return result < 0 ? -errno() : result;
     },
+  };
+}
+
+function openLookUp(library: string): LookUpCalls {
+  const { syscall, statx, getdents64, close } = Deno.dlopen(library, {
+    syscall: { parameters: ["i32", "i32", "buffer", "buffer", "usize"], result: "i32" },
+    statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
+    getdents64: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+  }).symbols;
+  type Bytes = Uint8Array<ArrayBuffer>;
+  return {
+    openat2: (number: number, dirfd: number, path: Pinned, how: Pinned): number =>
+      syscall(number, dirfd, path.bytes as Bytes, how.bytes as Bytes, BigInt(how.bytes.length)),
+    statx: (dirfd: number, path: Pinned, flags: number, mask: number, out: Pinned): number =>
+      statx(dirfd, path.bytes as Bytes, flags, mask, out.bytes as Bytes),
+    getdents64: (fd: number, entries: Pinned): number =>
+      getdents64(fd, entries.bytes as Bytes, BigInt(entries.bytes.length)),
+    close: (fd: number): number => close(fd),
   };
 }
 
@@ -255,6 +282,7 @@ export const adapter: Adapter = {
   open,
   openEnter,
   openEnterSyscall,
+  openLookUp,
   errnoAddress,
   openAddress,
   // There is nothing that is not zeroed.

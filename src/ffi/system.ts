@@ -43,6 +43,8 @@ export interface System extends EnterCalls, Functions<typeof LIBC>, Functions<ty
   setup(entries: number, params: Uint8Array): number;
   /** `io_uring_register(fd, opcode, arg, count)`. */
   register(fd: number, opcode: number, arg: Uint8Array | Int32Array | null, count: number): number;
+  /** Why the last call that returned −1 failed, negated. */
+  errno(): number;
   /** The address of a view, unchecked: use `addressOf`. */
   address(view: ArrayBufferView): number;
   /** libc functions off the beaten track. */
@@ -71,6 +73,7 @@ function openSystem(): System {
     ...opensLater(() => withErrno(adapter.open(libc, LIBC_LATER), errno)),
     libc,
     ...openRings(libc, errno),
+    errno: () => -errno(),
     address: adapter.openAddress(libc),
     get rare(): Functions<typeof LIBC_RARE> {
       return rare ??= withErrno(adapter.open(libc, LIBC_RARE), errno);

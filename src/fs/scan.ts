@@ -6,10 +6,13 @@
 import { AT_SYMLINK_NOFOLLOW, DT_UNKNOWN, O_RDONLY, STATX_TYPE } from "../ffi/abi.ts";
 import { O_DIRECTORY } from "../ffi/arch.ts";
 import { dirent64 } from "../ffi/structs.ts";
-import { system } from "../ffi/system.ts";
+import type { LookUpCalls, Pinned } from "../ffi/adapter.ts";
+import { pinned } from "../ffi/pin.ts";
+import { adapter, system } from "../ffi/system.ts";
 import { Uring, UringError } from "../mod.ts";
-import { call, textOf } from "./calls.ts";
+import { textOf } from "./calls.ts";
 import { typeOfMode } from "./dirent.ts";
+import { openCached, statTurn } from "./stat_cached.ts";
 
 /** A name in a directory; `text` is undefined when it is no UTF-8 and must be told by its bytes. */
 export interface Entry {
@@ -22,7 +25,6 @@ export interface Entry {
 }
 
 const BATCH = 64 * 1024;
-const SPARE = 8;
 const DOT = ".".charCodeAt(0);
 
 // One character per byte, whatever the byte: names of ASCII are cut out of one long string.
@@ -32,22 +34,31 @@ const strict = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 // deno-lint-ignore no-control-regex -- what is not in this range is not ASCII
 const ASCII = /^[\x00-\x7f]*$/;
 
-const spare: Uint8Array[] = [];
+// Entries are copied out of it in the turn in which they are read.
+let shared: { readonly calls: LookUpCalls; readonly memory: Pinned } | undefined;
+
+function reader(): { readonly calls: LookUpCalls; readonly memory: Pinned } {
+  return shared ??= { calls: adapter.openLookUp(system().libc), memory: pinned(BATCH) };
+}
 
 /** An open directory. */
 export class Scan {
   readonly path: string | Uint8Array;
   readonly #fd: number;
-  #buffer: Uint8Array | null;
+  #open = true;
 
   private constructor(path: string | Uint8Array, fd: number) {
     this.path = path;
     this.#fd = fd;
-    this.#buffer = spare.pop() ?? new Uint8Array(new ArrayBuffer(BATCH));
   }
 
   /** Opens a directory; a failure is told as that of `syscall`. */
   static async open(syscall: string, path: string | Uint8Array): Promise<Scan> {
+    // A file system without openat2 aside, this is the rule; looking a directory up in the kernel's memory never waits.
+    const turn = statTurn();
+    if (turn !== undefined) await turn;
+    const fd = openCached(path);
+    if (fd >= 0) return new Scan(path, fd);
     try {
       return new Scan(path, await Uring.shared.openat(path, { flags: O_RDONLY | O_DIRECTORY }));
     } catch (error) {
@@ -59,34 +70,33 @@ export class Scan {
 
   /** The next entries, without `.` and `..`, in the directory's order; none at its end. */
   next(syscall: string): Entry[] {
-    const buffer = this.#buffer!;
+    const { calls, memory } = reader();
     for (;;) {
-      const length = call(syscall, this.path, (files) => files.getdents64(this.#fd, buffer, BATCH));
+      const length = calls.getdents64(this.#fd, memory);
       if (length === 0) return [];
-      const entries = entriesOf(buffer.subarray(0, length));
+      if (length < 0) throw new UringError(system().errno(), syscall, { path: textOf(this.path) });
+      const entries = entriesOf(memory.bytes.subarray(0, length));
       if (entries.length > 0) return entries;
     }
   }
 
   /** Closes it: at once, for there is nothing that closing a directory would have to wait for. */
   close(): void {
-    if (this.#buffer === null) return;
-    if (spare.length < SPARE) spare.push(this.#buffer);
-    this.#buffer = null;
-    system().close(this.#fd);
+    if (!this.#open) return;
+    this.#open = false;
+    reader().calls.close(this.#fd);
   }
 }
 
 function entriesOf(bytes: Uint8Array): Entry[] {
   const text = bytewise.decode(bytes);
   const ascii = ASCII.test(text);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const entries: Entry[] = [];
   for (let at = 0; at < bytes.length;) {
     const start = at + dirent64.d_name;
     const type = bytes[at + dirent64.d_type]!;
-    at += view.getUint16(at + dirent64.d_reclen, true);
-    const end = bytes.indexOf(0, start);
+    at += bytes[at + dirent64.d_reclen]! + bytes[at + dirent64.d_reclen + 1]! * 256;
+    const end = text.indexOf("\0", start);
     if (bytes[start] === DOT && (end === start + 1 || end === start + 2 && bytes[start + 1] === DOT)) {
       continue;
     }

@@ -4,11 +4,10 @@
  * @module
  */
 import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, STATX_BTIME } from "../ffi/abi.ts";
-import { Uring, UringError } from "../mod.ts";
+import { type Statx, Uring, UringError } from "../mod.ts";
 import { optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
-import { breath } from "./calls.ts";
 import { named, throwIfAborted, unlessAborted } from "./errors.ts";
-import { statCached } from "./stat_cached.ts";
+import { statCached, statTurn } from "./stat_cached.ts";
 import { BigIntStats, Stats } from "./stats.ts";
 
 /** Options of {@link stat} and {@link lstat}. */
@@ -56,20 +55,17 @@ export function stat(
 export function stat(path: PathLike, options?: Throwing): Promise<Stats | BigIntStats>;
 /** What is known of a file that may be missing. */
 export function stat(path: PathLike, options?: StatPathOptions): Promise<Stats | BigIntStats | undefined>;
-export async function stat(
+export function stat(
   path: PathLike,
   options?: StatPathOptions,
 ): Promise<Stats | BigIntStats | undefined> {
-  const name = pathOf(path);
-  if (options?.throwIfNoEntry !== false) return await statAt("stat", name, {}, options);
-  try {
-    return await statAt("stat", name, {}, options);
-  } catch (error) {
-    if (error instanceof UringError && (error.code === "ENOENT" || error.code === "ENOTDIR")) {
-      return undefined;
-    }
-    throw error;
-  }
+  const about = statPath("stat", path, 0, options);
+  return options?.throwIfNoEntry === false ? about.catch(unlessMissing) : about;
+}
+
+function unlessMissing(error: unknown): undefined {
+  if (error instanceof UringError && (error.code === "ENOENT" || error.code === "ENOTDIR")) return undefined;
+  throw error;
 }
 
 type Throwing = StatPathOptions & { throwIfNoEntry?: true | undefined };
@@ -80,33 +76,60 @@ export function lstat(path: PathLike, options: StatOptions & { bigint: true }): 
 export function lstat(path: PathLike, options?: StatOptions & { bigint?: false | undefined }): Promise<Stats>;
 /** {@link stat} of a symbolic link itself. */
 export function lstat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats>;
-export async function lstat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats> {
-  return await statAt("lstat", pathOf(path), { flags: AT_SYMLINK_NOFOLLOW }, options);
+export function lstat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats> {
+  return statPath("lstat", path, AT_SYMLINK_NOFOLLOW, options);
 }
 
 /** What is known of an open file. @internal */
 export async function fstat(fd: number, options?: StatOptions): Promise<Stats | BigIntStats> {
+  const { bigint = false, signal } = optionsOf<StatOptions>(options);
+  const where = { dirfd: fd, flags: AT_EMPTY_PATH, mask: MASK };
   try {
-    return await statAt("fstat", "", { dirfd: fd, flags: AT_EMPTY_PATH }, options);
+    if (signal !== undefined) return await statUnlessAborted("fstat", "", where, options!);
+    return made(await Uring.shared.statx("", where), bigint);
   } catch (error) {
     // The empty path is ours.
     throw error instanceof UringError ? new UringError(error.errno, "fstat") : error;
   }
 }
 
-async function statAt(
+function made(about: Statx, bigint: boolean): Stats | BigIntStats {
+  return bigint ? new BigIntStats(about) : new Stats(about);
+}
+
+function statPath(
   syscall: string,
-  path: string | Uint8Array,
-  where: { dirfd?: number; flags?: number },
+  path: PathLike,
+  flags: number,
   options: StatOptions | undefined,
 ): Promise<Stats | BigIntStats> {
-  const { bigint = false, signal } = optionsOf<StatOptions>(options);
-  if (signal !== undefined) return await statUnlessAborted(syscall, path, { ...where, mask: MASK }, options!);
   try {
-    let about = where.dirfd === undefined ? statCached(path, where.flags ?? 0) : null;
-    if (about === null) about = await Uring.shared.statx(path, { ...where, mask: MASK });
-    else await breath();
-    return bigint ? new BigIntStats(about) : new Stats(about);
+    const plain = pathOf(path);
+    const { bigint = false, signal } = optionsOf<StatOptions>(options);
+    if (signal !== undefined) return statUnlessAborted(syscall, plain, { flags, mask: MASK }, options!);
+    const turn = statTurn();
+    const about = turn === undefined ? statCached(plain, flags) : null;
+    if (about !== null) return Promise.resolve(made(about, bigint));
+    return statLater(syscall, plain, flags, bigint, turn);
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+async function statLater(
+  syscall: string,
+  path: string | Uint8Array,
+  flags: number,
+  bigint: boolean,
+  turn: Promise<void> | undefined,
+): Promise<Stats | BigIntStats> {
+  if (turn !== undefined) {
+    await turn;
+    const about = statCached(path, flags);
+    if (about !== null) return made(about, bigint);
+  }
+  try {
+    return made(await Uring.shared.statx(path, { flags, mask: MASK }), bigint);
   } catch (error) {
     throw named(error, syscall);
   }
@@ -122,7 +145,7 @@ async function statUnlessAborted(
   throwIfAborted(signal);
   try {
     const about = await Uring.shared.statx(path, signal === undefined ? where : { ...where, signal });
-    return options.bigint === true ? new BigIntStats(about) : new Stats(about);
+    return made(about, options.bigint === true);
   } catch (error) {
     throw unlessAborted(named(error, syscall), signal);
   }

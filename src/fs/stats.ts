@@ -134,14 +134,14 @@ export class Stats extends StatsBase<number> {
   /** @internal */
   constructor(about: Statx) {
     super({
-      dev: deviceNumber(about.dev),
+      dev: about.device,
       mode: about.mode,
       nlink: about.nlink,
       uid: about.uid,
       gid: about.gid,
-      rdev: deviceNumber(about.rdev),
+      rdev: about.specialDevice,
       blksize: about.blksize,
-      ino: Number(about.ino),
+      ino: about.inode,
       size: about.size,
       blocks: about.blocks,
       atimeMs: about.atimeMs,
@@ -166,12 +166,12 @@ export class BigIntStats extends StatsBase<bigint> {
   /** @internal */
   constructor(about: Statx) {
     super({
-      dev: BigInt(deviceNumber(about.dev)),
+      dev: BigInt(about.device),
       mode: BigInt(about.mode),
       nlink: BigInt(about.nlink),
       uid: BigInt(about.uid),
       gid: BigInt(about.gid),
-      rdev: BigInt(deviceNumber(about.rdev)),
+      rdev: BigInt(about.specialDevice),
       blksize: BigInt(about.blksize),
       ino: about.ino,
       size: BigInt(about.size),
@@ -186,12 +186,6 @@ export class BigIntStats extends StatsBase<bigint> {
     this.ctimeNs = about.ctimeNs;
     this.birthtimeNs = about.birthtimeNs;
   }
-}
-
-/** A device's number as glibc's `makedev` composes it. */
-function deviceNumber([major, minor]: readonly [number, number]): number {
-  const low = (major & 0xfff) * 0x100 + (minor & 0xff) + (minor >>> 8) * 0x10_0000;
-  return low + (major >>> 12) * 2 ** 44;
 }
 
 function dateOf(milliseconds: number | bigint): Date {

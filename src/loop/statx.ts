@@ -70,6 +70,18 @@ export class Statx extends FileType {
   get ino(): bigint {
     return this.#view.getBigUint64(statx.stx_ino, true);
   }
+  /** {@link Statx.ino} as a number, exact up to 2⁵³. @internal */
+  get inode(): number {
+    return this.#number64(statx.stx_ino);
+  }
+  /** {@link Statx.dev} as glibc's `makedev` composes it. @internal */
+  get device(): number {
+    return deviceNumber(this.#u32(statx.stx_dev_major), this.#u32(statx.stx_dev_minor));
+  }
+  /** {@link Statx.rdev} likewise. @internal */
+  get specialDevice(): number {
+    return deviceNumber(this.#u32(statx.stx_rdev_major), this.#u32(statx.stx_rdev_minor));
+  }
   /** The device that the file is on: major and minor number. */
   get dev(): readonly [major: number, minor: number] {
     return [this.#u32(statx.stx_dev_major), this.#u32(statx.stx_dev_minor)];
@@ -130,4 +142,9 @@ export class Statx extends FileType {
   get birthtimeNs(): bigint {
     return this.#nanoseconds(statx.stx_btime);
   }
+}
+
+function deviceNumber(major: number, minor: number): number {
+  const low = (major & 0xfff) * 0x100 + (minor & 0xff) + (minor >>> 8) * 0x10_0000;
+  return low + (major >>> 12) * 2 ** 44;
 }
