@@ -5,6 +5,7 @@
  */
 import {
   IORING_CQE_F_MORE,
+  IORING_FEAT_CQE_SKIP,
   IORING_FEAT_SUBMIT_STABLE,
   IORING_SETUP_DEFER_TASKRUN,
   IORING_SETUP_SQPOLL,
@@ -34,6 +35,15 @@ const INLINE_FLUSHES = 64;
 
 /** How many calls a flush makes for deferred work that has become ready meanwhile. */
 const DEFERRED_CALLS = 8;
+
+/** How many calls a flush makes for completions that found the queue full. */
+const OVERFLOW_CALLS = 64;
+
+/** `user_data`'s low half for entries of {@link Driver.bare}. */
+const BARE = -2;
+
+/** As how many flushes one counts that may have waited. */
+const LINGER_STREAK = 7;
 
 /** How long closing waits for the next of the operations that were cancelled to end, in milliseconds. */
 const CLOSE_LIMIT = 10_000;
@@ -70,8 +80,17 @@ export class Driver implements Sleeper {
   background = 0;
   /** How many times completions were looked for: within one, no time passes. */
   turn = 0;
-  /** Called before each submission: who gathers work up to then puts it into the ring now. */
-  beforeSubmit: (() => void) | null = null;
+  /**
+   * Called before each submission: who gathers work up to then puts it into the ring now. True: there is more than the ring
+   * has room for.
+   */
+  beforeSubmit: (() => boolean) | null = null;
+  /** Called when what was submitted was looked at, and all of it that completed with an error; `all`: nothing is left. */
+  afterSubmit: ((all: boolean) => void) | null = null;
+  /** Called for an entry of {@link Driver.bare} that has failed. */
+  onFailure: ((index: number, res: number) => void) | null = null;
+  /** How many completions the next submission may wait for a moment for; 0: it does not wait. */
+  linger = 0;
   /** Called when the ring was closed, with nothing in flight. */
   onClosed: (() => void) | null = null;
   /** How many times the ring was entered. */
@@ -300,6 +319,25 @@ export class Driver implements Sleeper {
     return op.batch === STAGED || op.batch === this.#batch;
   }
 
+  /**
+   * Whether what an entry asks for is done, if it can be, when the submission returns: not while a drain may hold it back,
+   * nor when a thread of the kernel's takes it.
+   */
+  get prompt(): boolean {
+    return !this.#canceller.usesDrain && (this.ring.flags & IORING_SETUP_SQPOLL) === 0 &&
+      (this.ring.features & IORING_FEAT_CQE_SKIP) !== 0;
+  }
+
+  /**
+   * An entry that has a completion only when it fails, for {@link Driver.onFailure}; null when the ring has no room. It must
+   * be one that never waits, on a ring that is {@link Driver.prompt}, and be taken in {@link Driver.beforeSubmit}.
+   */
+  bare(index: number): Sqe | null {
+    const sqe = this.#staging.length === 0 ? this.ring.getSqe() : null;
+    sqe?.setUserData(BARE, index);
+    return sqe;
+  }
+
   /** An entry for a request that nobody waits for. */
   request(): Sqe {
     const sqe = (this.#staging.length === 0 ? this.ring.getSqe() : null) ?? this.#staging.add();
@@ -312,10 +350,10 @@ export class Driver implements Sleeper {
   flush(): void {
     this.#scheduled = false;
     if (this.#phase === "closed") return;
-    this.beforeSubmit?.();
     for (;;) {
-      if (!this.#submit()) return;
-      if (this.#staging.length === 0) break;
+      const more = this.beforeSubmit?.() === true;
+      if (!this.#submit(more)) return;
+      if (this.#staging.length === 0 && !more) break;
       this.#staging.move(this.#batch);
     }
     // What a completion has begun just now is not submitted yet.
@@ -336,13 +374,17 @@ export class Driver implements Sleeper {
   }
 
   /** One enter, and the completions there are. Returns false when the flush goes on later. */
-  #submit(): boolean {
+  #submit(more: boolean): boolean {
     const { ring } = this;
+    const looks = !this.#reaping;
     try {
       this.enters++;
       // Asking for deferred work too costs a sixth of the call, and what ends inside it needs no asking. What is deferred
       // already is announced in the ring's flags, and fetched on the way.
-      if (this.#blindlyDeferred) ring.submitAndGetEvents();
+      if (this.linger > 0 && !more && looks && waker.isAlone(this)) {
+        this.#streak += LINGER_STREAK;
+        ring.submitAndLinger(this.linger);
+      } else if (this.#blindlyDeferred) ring.submitAndGetEvents();
       else ring.submit();
     } catch (error) {
       if (!(error instanceof UringError)) throw error;
@@ -354,11 +396,21 @@ export class Driver implements Sleeper {
     this.#batch++;
     const left = ring.sqReady();
     this.reap();
+    if (looks && this.afterSubmit !== null) this.#settleBare(left === 0);
     if (left === 0 || (ring.flags & IORING_SETUP_SQPOLL) !== 0 && ring.sqSpaceLeft() > 0) return true;
     // The kernel is short of something, or its queue of completions is full: let it breathe.
     this.#scheduled = true;
     setImmediate(this.#flushNow);
     return false;
+  }
+
+  /** All failures have been seen once nothing waits behind a full completion queue. */
+  #settleBare(all: boolean): void {
+    for (let i = 0; i < OVERFLOW_CALLS && this.ring.cqHasOverflow(); i++) {
+      this.ring.getEvents();
+      this.reap();
+    }
+    this.afterSubmit!(all && !this.ring.cqHasOverflow());
   }
 
   /** Takes the completions that are there; whether there were any. */
@@ -389,7 +441,7 @@ export class Driver implements Sleeper {
 
   #complete(cqe: Cqe): void {
     const slot = cqe.userDataLow;
-    const op = slot === NOBODY ? undefined : this.#ops[slot];
+    const op = slot < 0 ? undefined : this.#ops[slot];
     if (op !== undefined) {
       const res = cqe.res;
       const { view } = op;
@@ -409,6 +461,10 @@ export class Driver implements Sleeper {
   /** A completion that is more than a number for a promise. */
   #completeRare(slot: number, op: Op | undefined, cqe: Cqe): void {
     const high = cqe.userDataHigh;
+    if (slot === BARE) {
+      this.onFailure?.(high, cqe.res);
+      return;
+    }
     if (slot === NOBODY) {
       if (high < 0) this.#deliver(high & MOST_TAG, cqe.res);
       else {
@@ -563,6 +619,7 @@ export class Driver implements Sleeper {
       reject(resolve, error);
       sink?.complete(error.errno, 0, false);
     }
+    this.afterSubmit?.(true);
     this.inbox?.end(error);
     this.inFlight = 0;
     waker.done(this);

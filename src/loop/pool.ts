@@ -30,6 +30,23 @@ export interface Piece {
   readonly view: Uint8Array;
 }
 
+/** How much memory shares one place for a view that is kept, as a power of two. */
+const CELL_SHIFT = 6;
+
+/** Views of a pool's memory that are used again. */
+class Views {
+  readonly views: (Uint8Array | undefined)[];
+  readonly offsets: Int32Array;
+  readonly lengths: Int32Array;
+
+  constructor(size: number) {
+    const cells = (size >>> CELL_SHIFT) + 1;
+    this.views = new Array<Uint8Array | undefined>(cells).fill(undefined);
+    this.offsets = new Int32Array(cells);
+    this.lengths = new Int32Array(cells);
+  }
+}
+
 /**
  * A group of equal buffers for multishot receives and reads, in memory of the library's own: a provided-buffer ring
  * (Linux 5.19). It belongs to a `Uring`, and lives as long unless it is disposed of before: then it is refused at once, and
@@ -66,6 +83,10 @@ export class BufferPool implements Disposable, AsyncDisposable {
   #users = 0;
   #pieces = 0;
   #disposed: PromiseWithResolvers<void> | null = null;
+
+  #views: Views | null = null;
+  /** Where in the memory the piece begins that was borrowed last. @internal */
+  borrowedAt = 0;
 
   /** @internal */
   constructor(driver: Driver, bgid: number, options: BufferPoolOptions, gone: () => void) {
@@ -127,6 +148,51 @@ export class BufferPool implements Disposable, AsyncDisposable {
       this.#free--;
     }
     return this.#bytes.subarray(at, at + length);
+  }
+
+  /** Where the memory begins. @internal */
+  get address(): number {
+    return this.#memory.address;
+  }
+
+  /**
+   * {@link BufferPool.take} for whoever gives it back before anything else is taken: the same view comes again and again,
+   * where messages of one length arrive. @internal
+   */
+  borrow(id: number, length: number, flags: number): Uint8Array {
+    const at = id * this.size + this.#filled[id]!;
+    this.#filled[id]! += length;
+    this.#lent[id]!++;
+    this.#pieces++;
+    if ((flags & IORING_CQE_F_BUF_MORE) === 0) {
+      this.#kernels[id] = 0;
+      this.#free--;
+    }
+    this.borrowedAt = at;
+    const cell = at >>> CELL_SHIFT;
+    const views = this.#views ??= new Views(this.count * this.size);
+    if (views.lengths[cell] === length && views.offsets[cell] === at) {
+      const view = views.views[cell];
+      if (view !== undefined) return view;
+      return views.views[cell] = this.#bytes.subarray(at, at + length);
+    }
+    // Only what comes a second time is worth being kept.
+    views.offsets[cell] = at;
+    views.lengths[cell] = length;
+    views.views[cell] = undefined;
+    return this.#bytes.subarray(at, at + length);
+  }
+
+  /** The bytes at an address. @internal */
+  at(address: number, length: number): Uint8Array {
+    const at = address - this.#memory.address;
+    return this.#bytes.subarray(at, at + length);
+  }
+
+  /** Keeps a piece from going back to the kernel until it is recycled once more. @internal */
+  retain(id: number): void {
+    this.#lent[id]!++;
+    this.#pieces++;
   }
 
   /**

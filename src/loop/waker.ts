@@ -90,6 +90,11 @@ export class Waker {
     }
   }
 
+  /** Whether no ring but this one, if it has, has work in flight. */
+  isAlone(sleeper: Sleeper): boolean {
+    return this.#sleepers.size === (sleeper.waiting ? 1 : 0);
+  }
+
   /** A sleeper's `referenced` has changed. */
   update(): void {
     if (this.#state !== "sleeping") return;

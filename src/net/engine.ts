@@ -6,6 +6,7 @@
 import { kernelHas } from "../ffi/kernel.ts";
 import type { Driver } from "../loop/driver.ts";
 import { type BufferPool, Uring } from "../mod.ts";
+import type { Sqe } from "../ring/sqe.ts";
 import { IdleWheel } from "./idle.ts";
 import type { Output } from "./output.ts";
 import { PieceStore } from "./pieces.ts";
@@ -14,6 +15,9 @@ import type { AnySocket } from "./socket.ts";
 /** Buffers that are used up bit by bit serve many small messages each; before Linux 6.12 every message takes one. */
 const INCREMENTAL = { count: 16, size: 64 << 10, incremental: true };
 const WHOLE = { count: 128, size: 16 << 10 };
+
+/** The most messages that are waited for. */
+const MOST_LINGER = 64;
 
 const engines = new WeakMap<Uring, Engine>();
 
@@ -40,7 +44,15 @@ export class Engine {
   /** Those that wait for a descriptor to be closed. */
   readonly waiting: Set<() => void> = new Set();
 
+  /** The view that a handler is being called with, and the buffer that it is in. */
+  current: Uint8Array | null = null;
+  currentId = 0;
+
   #outputs: Output[] = [];
+  // What was sent with the last submission and has no completion unless it failed.
+  #prompt: Output[] = [];
+  #spare: Output[] = [];
+  #messages = 0;
   #starved: AnySocket[] = [];
   #turn = -1;
   #now = 0;
@@ -51,7 +63,9 @@ export class Engine {
     this.driver = uring.engine;
     this.pool = uring.bufferPool(kernelHas("6.12") ? INCREMENTAL : WHOLE);
     this.driver.beforeSubmit = () => this.#gather();
-    this.driver.onClosed = () => this.pieces.release();
+    this.driver.afterSubmit = (all) => this.#settle(all);
+    this.driver.onFailure = (index, res) => this.#prompt[index]?.failed(res);
+    this.driver.onClosed = () => this.#close();
   }
 
   /** Milliseconds; the same within one turn. */
@@ -81,17 +95,65 @@ export class Engine {
     for (const wake of this.waiting) wake();
   }
 
-  #gather(): void {
+  /** Something has arrived: more may within a moment. */
+  arrived(): void {
+    if (this.#messages++ === 0) this.driver.touch();
+  }
+
+  /** An entry for a send that never waits, or null when there is none. */
+  promptEntry(output: Output): Sqe | null {
+    const { driver } = this;
+    if (!driver.prompt) return null;
+    const sqe = driver.bare(this.#prompt.length);
+    if (sqe !== null) this.#prompt.push(output);
+    return sqe;
+  }
+
+  #gather(): boolean {
+    const { driver } = this;
+    driver.linger = lingerFor(this.#messages);
+    this.#messages = 0;
     const outputs = this.#outputs;
     if (outputs.length > 0) {
+      let done = 0;
       // What a job does in here comes after it in the same list.
-      for (let i = 0; i < outputs.length; i++) outputs[i]!.gather();
-      outputs.length = 0;
+      while (done < outputs.length && driver.hasRoom(1)) outputs[done++]!.gather();
+      if (done === outputs.length) outputs.length = 0;
+      else outputs.splice(0, done);
     }
     const starved = this.#starved;
-    if (starved.length === 0) return;
-    this.#starved = [];
-    // By now all that had arrived was handed out, and its buffers are the kernel's again.
-    for (const socket of starved) socket.receive();
+    if (starved.length > 0) {
+      this.#starved = [];
+      // By now all that had arrived was handed out, and its buffers are the kernel's again.
+      for (const socket of starved) socket.receive();
+    }
+    return outputs.length > 0;
   }
+
+  /** Sends that have not failed are done. */
+  #settle(all: boolean): void {
+    const prompt = this.#prompt;
+    if (prompt.length === 0) return;
+    if (!all) {
+      this.driver.touch();
+      return;
+    }
+    this.#prompt = this.#spare;
+    this.#spare = prompt;
+    for (let i = 0; i < prompt.length; i++) prompt[i]!.settled();
+    prompt.length = 0;
+  }
+
+  /** The ring is closed. */
+  #close(): void {
+    for (const output of this.#outputs.splice(0)) output.abandon();
+    for (const output of this.#prompt.splice(0)) output.abandon();
+    for (const socket of this.#starved.splice(0)) socket.receive();
+    this.pieces.release();
+  }
+}
+
+/** How many messages to wait for a moment for, when so many have just come: never as many as there were. */
+function lingerFor(messages: number): number {
+  return messages < 2 ? messages : Math.min(MOST_LINGER, messages * 3 >> 2);
 }

@@ -3,15 +3,22 @@
  *
  * @module
  */
-import { MSG_NOSIGNAL, MSG_WAITALL } from "../ffi/abi.ts";
+import { IOSQE_CQE_SKIP_SUCCESS, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL } from "../ffi/abi.ts";
 import { isMapped } from "../ffi/memory.ts";
 import { addressOf } from "../ffi/pin.ts";
 import { iovec, msghdr } from "../ffi/structs.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
 import { shadowing } from "../loop/shadow.ts";
 import type { Engine } from "./engine.ts";
-import { type Job, Piece } from "./pieces.ts";
+import { closedError } from "./errors.ts";
+import { BORROWED, type Job, LENT, Piece } from "./pieces.ts";
 import type { AnySocket } from "./socket.ts";
+
+/** Up to here a send is first tried without waiting, which costs no completion. */
+const PROMPT = 16 << 10;
+
+/** Up to here the bytes of a buffer that data arrives in are copied rather than sent from there behind others. */
+const COPIED = 1024;
 
 /** How many stretches of memory one send takes. */
 const MOST_PIECES = 64;
@@ -23,6 +30,11 @@ interface Waiter {
   readonly resolve: (value: number) => void;
   readonly reject: (error: Error) => void;
 }
+
+const FLAGS = MSG_NOSIGNAL | MSG_WAITALL;
+// All or nothing that would be told: what is sent in part, or not at all for want of room, counts as failed.
+const PROMPT_FLAGS = FLAGS | MSG_DONTWAIT;
+const EAGAIN = -11;
 
 const encoder = new TextEncoder();
 
@@ -39,6 +51,10 @@ export class Output implements CompletionSink {
   #op: Op | null = null;
   #job: Job | null = null;
   #listed = false;
+  // How many bytes are being sent without a completion, and how that has failed.
+  #prompt = 0;
+  #failure = 0;
+  #insists = false;
   // How many bytes were ever queued, and how many of them were sent.
   #added = 0;
   #sent = 0;
@@ -52,7 +68,11 @@ export class Output implements CompletionSink {
 
   /** Whether there is nothing to do. */
   get empty(): boolean {
-    return this.#first === null && this.#op === null && this.#job === null;
+    return this.#first === null && !this.#busy;
+  }
+
+  get #busy(): boolean {
+    return this.#op !== null || this.#prompt > 0 || this.#job !== null;
   }
 
   /** Copies bytes to the end. */
@@ -71,6 +91,7 @@ export class Output implements CompletionSink {
   /** Adds text as UTF-8; returns how many bytes that are. */
   addText(text: string): number {
     const { length } = text;
+    if (length === 0) return 0;
     if (length <= 64) {
       const piece = this.#room(length);
       const { bytes, end } = piece;
@@ -91,6 +112,21 @@ export class Output implements CompletionSink {
     const bytes = encoder.encode(text);
     this.add(bytes, 0, bytes.length);
     return bytes.length;
+  }
+
+  /** Adds the view that a handler is being called with, without a copy; false when it should be copied. */
+  lend(view: Uint8Array): boolean {
+    const engine = this.#engine;
+    const { pool } = engine;
+    const { length } = view;
+    if (this.#first !== null && length <= COPIED) return false;
+    // What a slow reader holds back must not be the memory that others receive into.
+    if (length > PROMPT && (pool.free <= pool.count >> 1 || this.#op !== null)) return false;
+    const piece = engine.pieces.lend(pool.address + pool.borrowedAt, length, engine.currentId);
+    pool.retain(engine.currentId);
+    this.#append(piece);
+    this.#count(length);
+    return true;
   }
 
   /** Adds memory of the caller's, which must stay as it is until it is sent. */
@@ -142,7 +178,7 @@ export class Output implements CompletionSink {
   }
 
   #list(): void {
-    if (this.#listed || this.#op !== null || this.#job !== null) return;
+    if (this.#listed || this.#busy) return;
     this.#listed = true;
     this.#engine.send(this);
   }
@@ -151,23 +187,32 @@ export class Output implements CompletionSink {
   gather(): void {
     this.#listed = false;
     const first = this.#first;
-    if (first === null || this.#op !== null || this.#job !== null || this.#socket.dead) return;
+    if (first === null || this.#busy || this.#socket.dead) return;
     if (first.job !== null) {
       this.#run(first.job);
       return;
     }
     const { driver } = this.#engine;
     const next = first.next;
+    const length = first.end - first.start;
+    if (
+      length <= PROMPT && !this.#insists && first.kind !== BORROWED && (next === null || next.job !== null)
+    ) {
+      const sqe = this.#engine.promptEntry(this);
+      if (sqe !== null) {
+        this.#prompt = length;
+        this.inFlight++;
+        sqe.prepSend(this.#socket.fd, first.address + first.start, length, PROMPT_FLAGS);
+        sqe.flags = IOSQE_CQE_SKIP_SUCCESS;
+        return;
+      }
+    }
+    this.#insists = false;
     const op = driver.begin("send");
     this.#op = op;
     this.inFlight++;
     if (next === null || next.job !== null) {
-      op.sqe!.prepSend(
-        this.#socket.fd,
-        first.address + first.start,
-        first.end - first.start,
-        MSG_NOSIGNAL | MSG_WAITALL,
-      );
+      op.sqe!.prepSend(this.#socket.fd, first.address + first.start, length, FLAGS);
       op.pins = first.owner;
     } else this.#gatherMany(op, first);
     driver.launch(op, this);
@@ -197,7 +242,7 @@ export class Output implements CompletionSink {
     }
     owners.push(memory.owner);
     op.pins = owners;
-    op.sqe!.prepSendmsg(this.#socket.fd, memory.address, MSG_NOSIGNAL | MSG_WAITALL);
+    op.sqe!.prepSendmsg(this.#socket.fd, memory.address, FLAGS);
   }
 
   #run(job: Job): void {
@@ -211,6 +256,53 @@ export class Output implements CompletionSink {
       this.#wake();
       this.#goOn();
     });
+  }
+
+  /** A send without completion has failed, or was done in part. */
+  failed(res: number): void {
+    this.#failure = res;
+  }
+
+  /** It is known how a send without completion has ended. */
+  settled(): void {
+    const length = this.#prompt;
+    const failure = this.#failure;
+    this.#prompt = 0;
+    this.inFlight--;
+    if (failure === 0) this.#taken(length);
+    else {
+      this.#failure = 0;
+      if (failure > 0) this.#taken(failure);
+      else if (failure !== EAGAIN) this.#socket.sendFailed(failure);
+      this.#insist();
+    }
+    this.#goOn();
+  }
+
+  /** Has the next send wait for room, from memory that nobody else waits for. */
+  #insist(): void {
+    this.#insists = true;
+    const first = this.#first;
+    if (first === null || first.kind !== LENT || this.#socket.dead) return;
+    const { pieces, pool } = this.#engine;
+    const copy = pieces.take(first.end - first.start);
+    const bytes = pool.at(first.address + first.start, first.end - first.start);
+    copy.bytes!.set(bytes);
+    copy.end = bytes.length;
+    copy.next = first.next;
+    this.#first = copy;
+    if (this.#last === first) this.#last = copy;
+    this.#give(first);
+  }
+
+  /** The ring is gone. */
+  abandon(): void {
+    if (this.#prompt > 0) {
+      this.#prompt = 0;
+      this.inFlight--;
+    }
+    this.#socket.destroy(closedError("send"));
+    this.#socket.settle();
   }
 
   /** A send has ended. @internal */
@@ -259,6 +351,11 @@ export class Output implements CompletionSink {
     const piece = this.#first!;
     this.#first = piece.next;
     if (piece.next === null) this.#last = null;
+    this.#give(piece);
+  }
+
+  #give(piece: Piece): void {
+    if (piece.kind === LENT) this.#engine.pool.recycle(piece.buffer);
     this.#engine.pieces.give(piece);
   }
 

@@ -20,13 +20,15 @@ export class Piece {
   /** The memory, where bytes may be added. */
   readonly bytes: Uint8Array | null;
   /** Where it lies. */
-  readonly address: number;
+  address: number;
   /** Its length. */
   readonly size: number;
-  /** Which class of pieces it is of; −1 for memory that is not the library's. */
+  /** Which class of pieces it is of; −1: memory of the program's, −2: of the buffers that data arrives in. */
   readonly kind: number;
   /** What has to live until it is sent. */
   readonly owner: unknown;
+  /** Which buffer it is in, if it is one that data arrives in. */
+  buffer = 0;
   /** The first byte that was not sent. */
   start = 0;
   /** The end of what is to be sent. */
@@ -46,6 +48,11 @@ export class Piece {
   }
 }
 
+/** {@link Piece.kind} of memory of the program's. */
+export const BORROWED: number = -1;
+/** {@link Piece.kind} of what lies in a buffer that data arrives in. */
+export const LENT: number = -2;
+
 /** The sizes of pieces, and how many are mapped at once. */
 const KINDS: readonly (readonly [size: number, count: number])[] = [
   [1 << 10, 64],
@@ -61,6 +68,7 @@ const IDLE = 16;
 export class PieceStore {
   readonly #free: Piece[][] = KINDS.map(() => []);
   readonly #mappings: Mapping[] = [];
+  readonly #lent: Piece[] = [];
 
   /** A piece with room, at best for `wanted` bytes. */
   take(wanted: number): Piece {
@@ -69,6 +77,15 @@ export class PieceStore {
     const free = this.#free[kind]!;
     if (free.length === 0) this.#map(kind);
     return free.pop()!;
+  }
+
+  /** A piece of a buffer that data arrives in. */
+  lend(address: number, length: number, buffer: number): Piece {
+    const piece = this.#lent.pop() ?? new Piece(null, 0, 0, LENT, null);
+    piece.address = address;
+    piece.end = length;
+    piece.buffer = buffer;
+    return piece;
   }
 
   #map(kind: number): void {
@@ -84,10 +101,14 @@ export class PieceStore {
   /** Takes back a piece that was sent, or will not be; others than its own it leaves alone. */
   give(piece: Piece): void {
     const { kind } = piece;
-    if (kind < 0) return;
+    if (kind === BORROWED) return;
     piece.start = 0;
     piece.end = 0;
     piece.next = null;
+    if (kind === LENT) {
+      this.#lent.push(piece);
+      return;
+    }
     const free = this.#free[kind]!;
     if (kind === LARGEST && free.length >= IDLE) system().madvise(piece.address, piece.size, MADV_DONTNEED);
     free.push(piece);

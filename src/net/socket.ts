@@ -183,6 +183,7 @@ export class Socket<T = undefined> implements CompletionSink {
       throw new RangeError(`start and length must lie within the ${data.length} bytes of data`);
     }
     if (wanted <= room) {
+      if (data === this.engine.current && wanted === most && output.lend(data)) return wanted;
       if (wanted > 0) output.add(data, from, from + wanted);
       return wanted;
     }
@@ -318,10 +319,17 @@ export class Socket<T = undefined> implements CompletionSink {
       if ((this.#state & QUIETED) !== 0) this.#count();
     }
     if (res > 0) {
-      const { pool } = this.engine;
+      const { engine } = this;
+      const { pool } = engine;
       const id = flags >>> IORING_CQE_BUFFER_SHIFT;
-      const view = pool.take(id, res, flags);
-      if ((this.#state & DEAD) === 0) this.#deliver(view);
+      const view = pool.borrow(id, res, flags);
+      engine.arrived();
+      if ((this.#state & DEAD) === 0) {
+        engine.current = view;
+        engine.currentId = id;
+        this.#deliver(view);
+        engine.current = null;
+      }
       pool.recycle(id);
       if (!more) this.#receiveOn();
       return;

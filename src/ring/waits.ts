@@ -46,10 +46,15 @@ const TIME_AT = io_uring_getevents_arg.size;
 const MASK_AT = TIME_AT + __kernel_timespec.size;
 const MASK_SIZE = 8;
 
+/** See {@link RingWaits.submitAndLinger}; microseconds. */
+const LINGER_MIN = 20;
+const LINGER_MOST = 60;
+
 /** The ways to wait that a ring has. */
 export class RingWaits extends RingStatus {
   readonly #system = system();
   #waitArg: Pinned | null = null;
+  #lingerArg: Pinned | null = null;
 
   /**
    * `io_uring_enter` itself, for what has no method here. Entries handed out so far are shown to the kernel first.
@@ -100,6 +105,27 @@ export class RingWaits extends RingStatus {
     // A timeout that fires ends the wait, and with SQPOLL that is a moment before its completion is there.
     while (timeout === null && waitNr > 0 && this.cqReady() === 0) this.#enterTimed(0, 1, flags, arg);
     return Math.max(submitted, 0);
+  }
+
+  /**
+   * Submits and waits for a moment: until `waitNr` completions have come, or any, {@link LINGER_MIN} microseconds later, or
+   * until {@link LINGER_MOST} are over. Where the kernel cannot, it does not wait. @internal
+   */
+  submitAndLinger(waitNr: number): void {
+    const toSubmit = this.flush();
+    if ((this.features & IORING_FEAT_MIN_TIMEOUT) === 0) {
+      this.enterAgain(toSubmit, 0, IORING_ENTER_GETEVENTS);
+      return;
+    }
+    let arg = this.#lingerArg;
+    if (arg === null) {
+      arg = this.#lingerArg = pinned(MASK_AT);
+      const view = new DataView(arg.bytes.buffer);
+      view.setUint32(io_uring_getevents_arg.min_wait_usec, LINGER_MIN, true);
+      view.setBigUint64(io_uring_getevents_arg.ts, BigInt(arg.address + TIME_AT), true);
+      view.setBigInt64(TIME_AT + __kernel_timespec.tv_nsec, BigInt(LINGER_MOST * 1000), true);
+    }
+    this.#enterTimed(toSubmit, waitNr, IORING_ENTER_GETEVENTS, arg);
   }
 
   /**
