@@ -5,7 +5,8 @@ import { echo, stream } from "./echo.ts";
 import { idleConnections } from "./idle_connections.ts";
 import { http } from "./http.ts";
 import { pipeline } from "./pipeline.ts";
+import { proxy } from "./proxy.ts";
 import { workers } from "./workers.ts";
 
 /** Servers. */
-export const servers: readonly Benchmark[] = [echo, stream, pipeline, http, workers, idleConnections];
+export const servers: readonly Benchmark[] = [echo, stream, pipeline, http, proxy, workers, idleConnections];

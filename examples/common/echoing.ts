@@ -14,7 +14,7 @@ export class Rest {
   }
 
   /** Gives on as much as the connection takes. */
-  give(socket: Socket<Rest>): void {
+  give(socket: Socket<unknown>): void {
     for (let chunk = this.#chunks[0]; chunk !== undefined; chunk = this.#chunks[0]) {
       const taken = socket.write(chunk);
       if (taken >= 0 && taken < chunk.length) {
