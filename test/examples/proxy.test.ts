@@ -8,7 +8,17 @@ import { join } from "node:path";
 import process from "node:process";
 import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { beside, cannotServe, client, ended, findNginx, freePort, lacks, said } from "./servers.ts";
+import {
+  beside,
+  cannotServe,
+  client,
+  ended,
+  findNginx,
+  freePort,
+  lacks,
+  listeners,
+  said,
+} from "./servers.ts";
 
 checkLeaks();
 
@@ -36,19 +46,9 @@ async function proxied(
   }
 }
 
-/** Waits until a program's server answers. */
-async function answers(port: number): Promise<void> {
-  for (;;) {
-    const there = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, "127.0.0.1", () => {
-        socket.destroy();
-        resolve(true);
-      });
-      socket.once("error", () => resolve(false));
-    });
-    if (there) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+/** Waits until somebody listens. */
+async function listened(port: number): Promise<void> {
+  while (listeners(port) === 0) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 /** Runs `body` beside a program of others, which is ended. */
@@ -66,7 +66,7 @@ async function besideProgram(
     throw new Error(`${program} has ended: ${complaints}`);
   });
   try {
-    await Promise.race([answers(port).then(body), early]);
+    await Promise.race([listened(port).then(body), early]);
   } finally {
     early.catch(() => {});
     process.kill(child.pid!, "SIGTERM");

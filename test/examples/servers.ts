@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 import process from "node:process";
@@ -18,6 +18,8 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Milliseconds after which a program that does not end is killed. */
 const LIMIT = 30_000;
+/** As `/proc/net/tcp` has it. */
+const LISTENING = "0A";
 
 /** How a program ended, and what it said. */
 export interface Ended {
@@ -123,6 +125,13 @@ function isFreeForDatagrams(port: number): Promise<boolean> {
     socket.once("error", () => socket.close(() => resolve(false)));
     socket.bind(port, "127.0.0.1", () => socket.close(() => resolve(true)));
   });
+}
+
+/** How many sockets listen at a port of an IPv4 address. Looked up, since a server may mind a connection that says nothing. */
+export function listeners(port: number): number {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  return readFileSync("/proc/net/tcp", "utf8").split("\n").map((line) => line.trim().split(/\s+/))
+    .filter(([, address = "", , state]) => address.endsWith(local) && state === LISTENING).length;
 }
 
 /** A port of 127.0.0.1 that nobody listens at. */

@@ -1,24 +1,15 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { beside, cannotServe, ended } from "./servers.ts";
+import { beside, cannotServe, ended, listeners } from "./servers.ts";
 
 checkLeaks();
 
 const skip = cannotServe();
 /** A Worker's program is read by Deno, not by the library. */
 const PERMISSIONS = ["--allow-read"];
-const LISTENING = "0A";
-
-/** How many sockets listen at a port of an IPv4 address. */
-function listeners(port: number): number {
-  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  return readFileSync("/proc/net/tcp", "utf8").split("\n").map((line) => line.trim().split(/\s+/))
-    .filter(([, address = "", , state]) => address.endsWith(local) && state === LISTENING).length;
-}
 
 function exchange(port: number, data: Uint8Array): Promise<Buffer> {
   return new Promise((resolve, reject) => {
