@@ -32,6 +32,7 @@ const WAYS: readonly Way[] = [
   { way: "node-slow", label: "createReadStream, into a slow Writable" },
   { way: "node-write", label: "createWriteStream" },
   { way: "pull", label: "pull" },
+  { way: "chunks", label: "readChunks" },
   { way: "write-file", label: "writeFile of an iterable" },
   { way: "own-node", label: "node:fs createReadStream", own: true },
   { way: "own-bun", label: "Bun.file().stream()", only: "bun", own: true },

@@ -125,6 +125,10 @@ const WAYS: Readonly<Record<string, () => Promise<number>>> = {
     for await (const batch of file.pull()) for (const chunk of batch) bytes += chunk.length;
     return bytes;
   },
+  "chunks": async () => {
+    await using file = await fs.open(from);
+    return await read(file.readChunks(), false);
+  },
   "write-file": async () => {
     await fs.writeFile("/dev/null", chunks());
     return bytesToWrite;

@@ -49,6 +49,16 @@ export interface LookUpCalls {
   close(fd: number): number;
 }
 
+/**
+ * System calls on a thread of the runtime's. Why one has failed only its thread knows, so that the caller has to ask again.
+ */
+export interface ThreadCalls {
+  /** `getdents64(fd, entries, size)`: the entries, or null when it failed. */
+  getdents64(fd: number, size: number): Promise<Uint8Array | null>;
+  /** `statfs(path, out)`; the path ends with a NUL. */
+  statfs(path: Uint8Array, out: Uint8Array): Promise<number>;
+}
+
 /** A socket that the runtime's own event loop watches. */
 export interface Watched {
   /** Keeps the process alive (as at the start) until {@link Watched.unref}. */
@@ -109,6 +119,8 @@ export interface Adapter {
   watch(fd: number, onReadable: () => void): Promise<Watched>;
   /** Waits for an eventfd without the event loop's help; it is read into 8 bytes at the address `memory`. */
   openEventReader(library: string, fd: number, memory: number): EventReader;
+  /** System calls on a thread of the runtime's; null where its FFI has none. */
+  openThreadCalls(library: string): ThreadCalls | null;
   /** Looks a host name up (`getaddrinfo`, `AF_UNSPEC`, `AF_INET` or `AF_INET6`) on a thread of the runtime's. */
   lookup(library: string, hostname: string, family: number): Promise<NameAddresses>;
 }

@@ -229,5 +229,6 @@ export const adapter: Adapter = {
     toArrayBuffer(address as Pointer, 0, byteLength),
   watch,
   openEventReader,
+  openThreadCalls: () => null,
   lookup,
 };

@@ -11,6 +11,7 @@ import type {
   LookUpCalls,
   NameAddresses,
   Pinned,
+  ThreadCalls,
   Watched,
 } from "./adapter.ts";
 import { addrinfo } from "./structs.ts";
@@ -204,6 +205,53 @@ function openEventReader(library: string, fd: number, memory: number): EventRead
   };
 }
 
+const THREADED = {
+  // void *calloc(size_t count, size_t size)
+  calloc: { parameters: ["usize", "usize"], result: "pointer" },
+  // void free(void *memory)
+  free: { parameters: ["pointer"], result: "void" },
+  // ssize_t getdents64(int fd, void *entries, size_t size)
+  getdents64: { parameters: ["i32", "pointer", "usize"], result: "isize", nonblocking: true },
+  // int statfs(const char *path, struct statfs *buf)
+  statfs: { parameters: ["pointer", "pointer"], result: "i32", nonblocking: true },
+} as const;
+
+function openThreadCalls(library: string): ThreadCalls | null {
+  let c: Deno.DynamicLibrary<typeof THREADED>["symbols"];
+  try {
+    c = Deno.dlopen(library, THREADED).symbols;
+  } catch {
+    // A C library without one of the functions.
+    return null;
+  }
+  /** Calls with the input in front of the output, in C's memory: the call goes on when this thread, a Worker's, is ended. */
+  async function inMemory(
+    input: Uint8Array,
+    out: Uint8Array,
+    call: (input: Deno.PointerValue, out: Deno.PointerValue) => Promise<number | bigint>,
+  ): Promise<number> {
+    const inputSize = Math.ceil(input.length / 8) * 8;
+    const memory = c.calloc(1n, BigInt(inputSize + out.length));
+    if (memory === null) return -1;
+    const bytes = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(memory, inputSize + out.length));
+    bytes.set(input);
+    const result = Number(await call(memory, Deno.UnsafePointer.offset(memory, inputSize)));
+    if (result >= 0) out.set(bytes.subarray(inputSize));
+    c.free(memory);
+    return result;
+  }
+  const nothing = new Uint8Array(0);
+  return {
+    getdents64: async (fd: number, size: number): Promise<Uint8Array | null> => {
+      const entries = new Uint8Array(size);
+      const length = await inMemory(nothing, entries, (_, memory) => c.getdents64(fd, memory, BigInt(size)));
+      return length < 0 ? null : entries.subarray(0, length);
+    },
+    statfs: (path: Uint8Array, out: Uint8Array): Promise<number> =>
+      inMemory(path, out, (name, memory) => c.statfs(name, memory)),
+  };
+}
+
 const NAMES = {
   // void *calloc(size_t count, size_t size)
   calloc: { parameters: ["usize", "usize"], result: "pointer" },
@@ -291,5 +339,6 @@ export const adapter: Adapter = {
     Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(BigInt(address))!, byteLength),
   watch,
   openEventReader,
+  openThreadCalls,
   lookup,
 };

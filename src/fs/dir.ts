@@ -15,7 +15,7 @@ import { type Entry, pathIn, Scan, typeOf } from "./scan.ts";
 export interface OpenDirOptions {
   /** How names are given; default UTF-8. */
   encoding?: Encoding | "buffer" | null | undefined;
-  /** Kept for Node's sake: entries come from the kernel in batches of 64 KiB whatever it says. */
+  /** Kept for Node's sake: entries come from the kernel in batches of 16 or 64 KiB whatever it says. */
   bufferSize?: number | undefined;
   /** Everything below it, too. */
   recursive?: boolean | undefined;
@@ -78,7 +78,7 @@ export class Dir implements AsyncIterable<Dirent>, Disposable, AsyncDisposable {
         this.#at++;
         return await this.#direntOf(entry);
       }
-      this.#batch = this.#scan?.next("scandir") ?? [];
+      this.#batch = await this.#scan?.more("scandir") ?? [];
       this.#at = 0;
       if (this.#batch.length > 0) continue;
       if (!(await this.#descend())) return null;

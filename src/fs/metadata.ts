@@ -8,7 +8,7 @@ import { AT_FDCWD, AT_SYMLINK_NOFOLLOW } from "../ffi/abi.ts";
 import { cString } from "../ffi/cstring.ts";
 import { timespec } from "../ffi/structs.ts";
 import { integer, type Mode, modeOf, type PathLike, pathOf } from "./arguments.ts";
-import { call, directly } from "./calls.ts";
+import { call, directly, onPath } from "./calls.ts";
 import { outOfRange, typeError } from "./errors.ts";
 
 /** A moment: a `Date`, seconds since 1970 as a number (fractions count), or such a number as text. */
@@ -27,21 +27,25 @@ const MOST_ID = 0xffff_ffff;
  * await access("/etc/hostname", constants.R_OK);
  * ```
  */
-export function access(path: PathLike, mode: number | null = 0): Promise<void> {
-  return directly(() => {
-    const name = pathOf(path);
-    const bits = integer("mode", mode ?? 0, MOST_ACCESS);
-    call("access", name, (files) => files.faccessat(AT_FDCWD, cString(name), bits, 0));
-  });
+export async function access(path: PathLike, mode: number | null = 0): Promise<void> {
+  const name = pathOf(path);
+  const bits = integer("mode", mode ?? 0, MOST_ACCESS);
+  await onPath(
+    name,
+    0,
+    () => call("access", name, (files) => files.faccessat(AT_FDCWD, cString(name), bits, 0)),
+  );
 }
 
 /** Sets a file's permissions. */
-export function chmod(path: PathLike, mode: Mode): Promise<void> {
-  return directly(() => {
-    const name = pathOf(path);
-    const bits = permissions(mode);
-    call("chmod", name, (files) => files.fchmodat(AT_FDCWD, cString(name), bits, 0));
-  });
+export async function chmod(path: PathLike, mode: Mode): Promise<void> {
+  const name = pathOf(path);
+  const bits = permissions(mode);
+  await onPath(
+    name,
+    0,
+    () => call("chmod", name, (files) => files.fchmodat(AT_FDCWD, cString(name), bits, 0)),
+  );
 }
 
 /** Linux has no permissions of symbolic links: always rejects with `ERR_METHOD_NOT_IMPLEMENTED`, as Node's does here. */
@@ -54,43 +58,49 @@ export function lchmod(_path: PathLike, _mode: Mode): Promise<void> {
 }
 
 /** Gives a file to another user and group; −1 leaves one as it is. */
-export function chown(path: PathLike, uid: number, gid: number): Promise<void> {
-  return directly(() => {
-    const name = pathOf(path);
-    const [user, group] = [idOf("uid", uid), idOf("gid", gid)];
-    call("chown", name, (files) => files.fchownat(AT_FDCWD, cString(name), user, group, 0));
-  });
+export async function chown(path: PathLike, uid: number, gid: number): Promise<void> {
+  const name = pathOf(path);
+  const [user, group] = [idOf("uid", uid), idOf("gid", gid)];
+  await onPath(
+    name,
+    0,
+    () => call("chown", name, (files) => files.fchownat(AT_FDCWD, cString(name), user, group, 0)),
+  );
 }
 
 /** {@link chown} of a symbolic link itself. */
-export function lchown(path: PathLike, uid: number, gid: number): Promise<void> {
-  return directly(() => {
-    const name = pathOf(path);
-    const [user, group] = [idOf("uid", uid), idOf("gid", gid)];
+export async function lchown(path: PathLike, uid: number, gid: number): Promise<void> {
+  const name = pathOf(path);
+  const [user, group] = [idOf("uid", uid), idOf("gid", gid)];
+  await onPath(name, AT_SYMLINK_NOFOLLOW, () =>
     call(
       "lchown",
       name,
       (files) => files.fchownat(AT_FDCWD, cString(name), user, group, AT_SYMLINK_NOFOLLOW),
-    );
-  });
+    ));
 }
 
 /** Sets when a file was last read and changed. */
-export function utimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
-  return directly(() => {
-    const name = pathOf(path);
-    const times = timesOf(atime, mtime);
-    call("utime", name, (files) => files.utimensat(AT_FDCWD, cString(name), times, 0));
-  });
+export async function utimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
+  const name = pathOf(path);
+  const times = timesOf(atime, mtime);
+  await onPath(
+    name,
+    0,
+    () => call("utime", name, (files) => files.utimensat(AT_FDCWD, cString(name), times, 0)),
+  );
 }
 
 /** {@link utimes} of a symbolic link itself. */
-export function lutimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
-  return directly(() => {
-    const name = pathOf(path);
-    const times = timesOf(atime, mtime);
-    call("lutime", name, (files) => files.utimensat(AT_FDCWD, cString(name), times, AT_SYMLINK_NOFOLLOW));
-  });
+export async function lutimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
+  const name = pathOf(path);
+  const times = timesOf(atime, mtime);
+  await onPath(
+    name,
+    AT_SYMLINK_NOFOLLOW,
+    () =>
+      call("lutime", name, (files) => files.utimensat(AT_FDCWD, cString(name), times, AT_SYMLINK_NOFOLLOW)),
+  );
 }
 
 /** {@link chmod} of an open file. @internal */

@@ -4,11 +4,11 @@
  * @module
  */
 import type { Buffer } from "node:buffer";
-import { AT_FDCWD, O_CLOEXEC, O_PATH } from "../ffi/abi.ts";
+import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_CLOEXEC, O_PATH } from "../ffi/abi.ts";
 import { cString } from "../ffi/cstring.ts";
 import { Uring, UringError } from "../mod.ts";
 import { optionsOf, type PathLike, pathOf } from "./arguments.ts";
-import { call, directly, textOf } from "./calls.ts";
+import { call, onPath, textOf } from "./calls.ts";
 import { checkNameEncoding, type NameEncoding, nameOf, type NameOptions } from "./encoding.ts";
 import { named } from "./errors.ts";
 
@@ -29,15 +29,13 @@ export function readlink(
   path: PathLike,
   options?: NameOptions | { encoding: "buffer" } | string | null,
 ): Promise<string | Buffer<ArrayBuffer>>;
-export function readlink(
+export async function readlink(
   path: PathLike,
   options?: NameOptions | { encoding: "buffer" } | string | null,
 ): Promise<string | Buffer<ArrayBuffer>> {
-  return directly(() => {
-    const encoding = nameEncodingOf(options);
-    const name = pathOf(path);
-    return nameOf(contentOf("readlink", name), encoding);
-  });
+  const encoding = nameEncodingOf(options);
+  const name = pathOf(path);
+  return await onPath(name, AT_SYMLINK_NOFOLLOW, () => nameOf(contentOf("readlink", name), encoding));
 }
 
 function contentOf(syscall: string, path: string | Uint8Array): Uint8Array {

@@ -10,9 +10,10 @@ import type { LookUpCalls, Pinned } from "../ffi/adapter.ts";
 import { pinned } from "../ffi/pin.ts";
 import { adapter, system } from "../ffi/system.ts";
 import { Uring, UringError } from "../mod.ts";
-import { textOf } from "./calls.ts";
+import { pause, textOf } from "./calls.ts";
 import { typeOfMode } from "./dirent.ts";
 import { openCached, statTurn } from "./stat_cached.ts";
+import { threadCalls } from "./threads.ts";
 
 /** A name in a directory; `text` is undefined when it is no UTF-8 and must be told by its bytes. */
 export interface Entry {
@@ -25,6 +26,10 @@ export interface Entry {
 }
 
 const BATCH = 64 * 1024;
+/** The most at a direct call, which the event loop waits for: a tenth of a millisecond when it is in memory. */
+const DIRECT_BATCH = 16 * 1024;
+/** The size of the largest entry, at least. */
+const LARGEST = 320;
 const DOT = ".".charCodeAt(0);
 
 // One character per byte, whatever the byte: names of ASCII are cut out of one long string.
@@ -38,7 +43,7 @@ const ASCII = /^[\x00-\x7f]*$/;
 let shared: { readonly calls: LookUpCalls; readonly memory: Pinned } | undefined;
 
 function reader(): { readonly calls: LookUpCalls; readonly memory: Pinned } {
-  return shared ??= { calls: adapter.openLookUp(system().libc), memory: pinned(BATCH) };
+  return shared ??= { calls: adapter.openLookUp(system().libc), memory: pinned(DIRECT_BATCH) };
 }
 
 /** An open directory. */
@@ -46,10 +51,13 @@ export class Scan {
   readonly path: string | Uint8Array;
   readonly #fd: number;
   #open = true;
+  // Whether reading it may take its time: it was not in the kernel's memory, or the last batch had no room for more.
+  #slow: boolean;
 
-  private constructor(path: string | Uint8Array, fd: number) {
+  private constructor(path: string | Uint8Array, fd: number, slow: boolean) {
     this.path = path;
     this.#fd = fd;
+    this.#slow = slow;
   }
 
   /** Opens a directory; a failure is told as that of `syscall`. */
@@ -58,9 +66,9 @@ export class Scan {
     const turn = statTurn();
     if (turn !== undefined) await turn;
     const fd = openCached(path);
-    if (fd >= 0) return new Scan(path, fd);
+    if (fd >= 0) return new Scan(path, fd, false);
     try {
-      return new Scan(path, await Uring.shared.openat(path, { flags: O_RDONLY | O_DIRECTORY }));
+      return new Scan(path, await Uring.shared.openat(path, { flags: O_RDONLY | O_DIRECTORY }), true);
     } catch (error) {
       throw error instanceof UringError
         ? new UringError(error.errno, syscall, { path: textOf(path) })
@@ -73,9 +81,25 @@ export class Scan {
     const { calls, memory } = reader();
     for (;;) {
       const length = calls.getdents64(this.#fd, memory);
-      if (length === 0) return [];
       if (length < 0) throw new UringError(system().errno(), syscall, { path: textOf(this.path) });
+      this.#slow = memory.bytes.length - length < LARGEST;
+      if (length === 0) return [];
       const entries = entriesOf(memory.bytes.subarray(0, length));
+      if (entries.length > 0) return entries;
+    }
+  }
+
+  /** The same, on a thread of the runtime's where that may take its time and there are such calls. */
+  async more(syscall: string): Promise<Entry[]> {
+    for (;;) {
+      const threads = this.#slow ? threadCalls() : null;
+      if (threads === null) return this.next(syscall);
+      const bytes = await threads.getdents64(this.#fd, BATCH);
+      // Only a direct call tells why.
+      if (bytes === null) return this.next(syscall);
+      this.#slow = BATCH - bytes.length < LARGEST;
+      if (bytes.length === 0) return [];
+      const entries = entriesOf(bytes);
       if (entries.length > 0) return entries;
     }
   }
@@ -121,11 +145,11 @@ export async function entriesAt(syscall: string, path: string | Uint8Array): Pro
   const scan = await Scan.open(syscall, path);
   let all: Entry[] = [];
   try {
-    for (let entries = scan.next(syscall); entries.length > 0; entries = scan.next(syscall)) {
+    for (let entries = await scan.more(syscall); entries.length > 0; entries = await scan.more(syscall)) {
       if (all.length === 0) all = entries;
       else {
         for (const entry of entries) all.push(entry);
-        await Uring.shared.nop();
+        await pause();
       }
     }
   } finally {

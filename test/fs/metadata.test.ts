@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import * as node from "node:fs/promises";
 import process from "node:process";
+import { onPath } from "../../src/fs/calls.ts";
 import * as fs from "../../src/fs/mod.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
@@ -177,6 +178,16 @@ test("statfs: as Node has it", async () => {
     (await failure(fs.statfs("/nonexistent"))).message,
     "ENOENT: no such file or directory, statfs '/nonexistent'",
   );
+  using dir = new TempDir();
+  const name = Buffer.concat([bytes(`${dir.path}/`), INVALID]);
+  await fs.mkdir(name);
+  assert.ok((await fs.statfs(name)).blocks >= 0);
+  symlinkSync("loop", dir.of("loop"));
+  const error = await failure(fs.statfs(dir.of("loop")));
+  assert.deepEqual([error.code, error.syscall, error.path], ["ELOOP", "statfs", dir.of("loop")]);
+  assert.equal((await failure(fs.statfs("a\0b"))).code, "ERR_INVALID_ARG_VALUE");
+  const many = await Promise.all(Array.from({ length: 50 }, () => fs.statfs("/proc")));
+  assert.ok(many.every(({ type }) => type === 0x9fa0));
 });
 
 test("what is done at once rejects, and does not throw", async () => {
@@ -203,6 +214,43 @@ test("calls that are made at once do not keep timers waiting", async () => {
     for (; !fired && done < 1_000_000; done++) await call();
     assert.ok(done < 1_000_000, `a timer of a millisecond waited for ${done} calls`);
   }
+});
+
+test("calls that are asked for at once do not keep timers waiting", async () => {
+  const CALLS = 2000;
+  let done = 0;
+  const all = Promise.all(Array.from({ length: CALLS }, () => fs.access("/").then(() => done++)));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(done < CALLS, `${done} calls were made in one turn`);
+  await all;
+});
+
+test("after a call that has waited for a disk, the ring looks the next paths up first", async () => {
+  using dir = new TempDir();
+  writeFileSync(dir.of("file"), "");
+  const made: string[] = [];
+  const slowly = (): void => {
+    for (const end = performance.now() + 2; performance.now() < end;);
+    made.push("slow");
+  };
+  // An earlier one may have waited, too: then it takes a while until one is made at once again.
+  let slow: Promise<void> | undefined;
+  for (let i = 0; i < 1000 && made.length === 0; i++) {
+    await slow;
+    made.length = 0;
+    await new Promise((resolve) => setImmediate(resolve));
+    slow = onPath(dir.of("file"), 0, slowly);
+  }
+  assert.deepEqual(made, ["slow"], "it was made at once");
+  const next = onPath(dir.of("file"), 0, () => made.push("next"));
+  assert.deepEqual(made, ["slow"], "the ring is asked");
+  await Promise.all([slow, next]);
+  assert.deepEqual(made, ["slow", "next"]);
+  assert.equal(
+    (await failure(fs.access(dir.of("none")))).message,
+    `ENOENT: no such file or directory, access '${dir.of("none")}'`,
+  );
+  await Promise.all(Array.from({ length: 300 }, () => fs.access(dir.of("file"))));
 });
 
 test("stat: one by itself and many at once say the same, also of what is missing or a link", async () => {
