@@ -160,6 +160,8 @@ export const LIBC_NET = {
   bind: { result: "i32", args: ["i32", "bytes", "u32"] },
   // int listen(int fd, int backlog)
   listen: { result: "i32", args: ["i32", "i32"] },
+  // int fcntl(int fd, int cmd, int arg)
+  fcntl: { result: "i32", args: ["i32", "i32", "i32"] },
   // int shutdown(int fd, int how)
   shutdown: { result: "i32", args: ["i32", "i32"] },
   // int connect(int fd, const struct sockaddr *addr, socklen_t len)

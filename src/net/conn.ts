@@ -8,6 +8,8 @@ import type { Address } from "./address.ts";
 import { ByteQueue } from "./byte_queue.ts";
 import { closedError } from "./errors.ts";
 import type { SocketHandlers } from "./handlers.ts";
+import type { Job } from "./pieces.ts";
+import type { FileSource } from "./send_file.ts";
 import { HIGH_WATER_MARK, Socket } from "./socket.ts";
 import { readableOf, writableOf } from "./streams.ts";
 
@@ -63,6 +65,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   readonly #limit: number;
   readonly #localAddr: Address;
   readonly #queue = new ByteQueue();
+  #watchers: (() => void)[] = [];
   #readers: Reader[] = [];
   #unreferenced = false;
   #waits = false;
@@ -159,6 +162,35 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     }
   }
 
+  /** Has the queue of what is to be sent run something when its turn comes. @internal */
+  startJob(job: Job): void {
+    const refusal = this.#refusal();
+    if (refusal !== null) throw refusal;
+    this.socket.output.addJob(job);
+  }
+
+  /** Whether the other end has finished, as far as is known. @internal */
+  get atEnd(): boolean {
+    return this.#ended;
+  }
+
+  /** Calls back when the connection is closed, or being closed; returns what ends that. @internal */
+  whenClosed(callback: () => void): () => void {
+    if (this.closed) callback();
+    this.#watchers.push(callback);
+    return () => void (this.#watchers = this.#watchers.filter((other) => other !== callback));
+  }
+
+  /** Stops receiving, and gives what has arrived: somebody else receives from now on. @internal */
+  async handOver(): Promise<Uint8Array[]> {
+    this.#paused = true;
+    await this.socket.stopped();
+    const chunks: Uint8Array[] = [];
+    while (this.#queue.length > 0) chunks.push(this.#queue.shift());
+    if (this.#failure !== null) throw this.#failure;
+    return chunks;
+  }
+
   /** Receives, unless too much waits already. */
   #receive(): void {
     if (this.#paused) {
@@ -214,6 +246,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /** The connection is closed. @internal */
   gone(error: Error | undefined): void {
     this.#gone = true;
+    for (const callback of this.#watchers) callback();
     this.#failure = error ?? closedError("recv");
     for (const reader of this.#readers.splice(0)) reader.reject(this.#failure);
     this.#closing?.resolve();
@@ -282,6 +315,20 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     return null;
   }
 
+  /**
+   * Sends a part of a file after what is being written, as {@link Socket.sendFile} does, and resolves with the number of
+   * bytes when the kernel has them; fewer than `length` when the file ends before. The file must stay open until then.
+   *
+   * @param file A descriptor, or something that has one, such as a `FileHandle`.
+   * @param offset Where in the file to begin; default 0.
+   * @param length How many bytes; default: up to the end.
+   */
+  sendFile(file: FileSource, offset = 0, length: number = Infinity): Promise<number> {
+    const refusal = this.#refusal();
+    if (refusal !== null) return Promise.reject(refusal);
+    return this.socket.sendFile(file, offset, length);
+  }
+
   /** Says that nothing more will be written, after what is being written; reading goes on. Again is no error. */
   closeWrite(): Promise<void> {
     if (this.#closing !== null) return Promise.reject(closedError("shutdown"));
@@ -323,6 +370,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   close(): Promise<void> {
     if (this.#closing !== null) return this.#closing.promise;
     this.#closing = Promise.withResolvers<void>();
+    for (const callback of this.#watchers) callback();
     this.#queue.clear();
     if (this.#gone) this.#closing.resolve();
     else this.socket.destroy();

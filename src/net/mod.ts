@@ -29,7 +29,9 @@ export { type SocketHandlers, type SocketOptions } from "./handlers.ts";
 export { type IpAddress } from "./ip.ts";
 export { type HandlerListenOptions, listen, type ListenOptions } from "./listen.ts";
 export { Listener } from "./listener.ts";
+export { pipe, type PipeOptions } from "./pipe.ts";
 export { NameError, resolve, type ResolvedAddress, type ResolveOptions } from "./resolve.ts";
+export { type FileSource } from "./send_file.ts";
 export { Socket } from "./socket.ts";
 export {
   type DatagramAddress,

@@ -248,14 +248,28 @@ export class Output implements CompletionSink {
   #run(job: Job): void {
     this.#job = job;
     this.inFlight++;
-    job.run(() => {
+    job.run((piece, sent) => {
       this.#job = null;
       this.inFlight--;
       if (this.#first?.job === job) this.#shift();
       this.#sent++;
+      if (piece !== undefined) this.#insert(piece, sent!);
       this.#wake();
       this.#goOn();
     });
+  }
+
+  /** Puts something before everything else. */
+  #insert(piece: Piece, sent: PromiseWithResolvers<number>): void {
+    const length = piece.end - piece.start;
+    piece.next = this.#first;
+    this.#first = piece;
+    if (piece.next === null) this.#last = piece;
+    this.queued += length;
+    // As if it had been there from the start, for who waits for what comes after it.
+    this.#sent -= length;
+    const at = this.#sent + length;
+    this.#waiters.unshift({ at, value: length, resolve: sent.resolve, reject: sent.reject });
   }
 
   /** A send without completion has failed, or was done in part. */

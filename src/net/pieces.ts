@@ -9,8 +9,11 @@ import { system } from "../ffi/system.ts";
 
 /** Something that runs when what stands before it was sent, and keeps what comes after it waiting until it has ended. */
 export interface Job {
-  /** Begins; `done` is called once, at the end. */
-  run(done: () => void): void;
+  /**
+   * Begins; `done` is called once, at the end: with what is to be sent in its place, if there is something, and with who
+   * wants to know when it is.
+   */
+  run(done: (piece?: Piece, sent?: PromiseWithResolvers<number>) => void): void;
   /** Is told that it will never run, or shall end. */
   cancel(error: Error): void;
 }

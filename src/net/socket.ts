@@ -11,6 +11,7 @@ import type { Engine } from "./engine.ts";
 import { closedError } from "./errors.ts";
 import type { SocketHandlers, SocketOptions } from "./handlers.ts";
 import { Output } from "./output.ts";
+import { checkPart, type FileSource, SendFile } from "./send_file.ts";
 import { closeSocket, localAddressOf, resetOnClose, setUp, shutdownWrite } from "./socket_calls.ts";
 
 const ENOBUFS = -105;
@@ -90,6 +91,7 @@ export class Socket<T = undefined> implements CompletionSink {
   #output: Output | null = null;
   #error: Error | undefined = undefined;
   #remote: SocketAddress | null;
+  #onStopped: (() => void) | null = null;
 
   /** @internal */
   constructor(
@@ -198,6 +200,23 @@ export class Socket<T = undefined> implements CompletionSink {
     return this.#output ??= new Output(this as unknown as AnySocket, this.engine);
   }
 
+  /**
+   * Sends a part of a file after what was written before: small ones are read, large ones moved by `splice` without a copy.
+   * Resolves with the number of bytes when the kernel has them; fewer than `length` when the file ends before. The file must
+   * stay open until then.
+   *
+   * @param file A descriptor, or something that has one, such as a `FileHandle`.
+   * @param offset Where in the file to begin; default 0.
+   * @param length How many bytes; default: up to the end.
+   */
+  sendFile(file: FileSource, offset = 0, length: number = Infinity): Promise<number> {
+    const fd = checkPart(file, offset, length);
+    if ((this.#state & (DEAD | ENDING | CLOSING)) !== 0) return Promise.reject(closedError("send"));
+    const job = new SendFile(this.engine, fd, this.fd, offset, length);
+    this.output.addJob(job);
+    return job.sent.promise;
+  }
+
   /** Hands what was written to the kernel now, not at the end of this turn. */
   flush(): void {
     if (!this.engine.driver.closed) this.engine.driver.flush();
@@ -240,6 +259,12 @@ export class Socket<T = undefined> implements CompletionSink {
   pause(): void {
     this.#state |= PAUSED;
     this.#stop();
+  }
+
+  /** Receives no more, and resolves when nothing is being received. @internal */
+  async stopped(): Promise<void> {
+    this.pause();
+    while (this.#receiving !== null) await new Promise<void>((resolve) => this.#onStopped = resolve);
   }
 
   /** Receives again after {@link Socket.pause}. */
@@ -317,6 +342,7 @@ export class Socket<T = undefined> implements CompletionSink {
       this.#receiving = null;
       this.#state &= ~STOPPING;
       if ((this.#state & QUIETED) !== 0) this.#count();
+      this.#onStopped?.();
     }
     if (res > 0) {
       const { engine } = this;
