@@ -138,6 +138,8 @@ export const LIBC_FILES = {
   copy_file_range: { result: "word", args: ["i32", "bytes", "i32", "bytes", "word", "u32"] },
   // int ioctl(int fd, unsigned long request, int argument)
   ioctl: { result: "i32", args: ["i32", "word", "i32"] },
+  // int fcntl(int fd, int operation, int argument)
+  fcntl: { result: "i32", args: ["i32", "i32", "i32"] },
   // int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *buf)
   statx: { result: "i32", args: ["i32", "bytes", "i32", "u32", "bytes"] },
   // long syscall(SYS_openat2, int dirfd, const char *path, const struct open_how *how, size_t size)

@@ -3,7 +3,21 @@
  *
  * @module
  */
-import { AT_EMPTY_PATH, RWF_DSYNC, STATX_SIZE } from "../ffi/abi.ts";
+import {
+  AT_EMPTY_PATH,
+  F_GETFL,
+  O_ACCMODE,
+  O_APPEND,
+  O_CLOEXEC,
+  O_RDONLY,
+  O_WRONLY,
+  RWF_DSYNC,
+  STATX_SIZE,
+} from "../ffi/abi.ts";
+import { O_DIRECT } from "../ffi/arch.ts";
+import { addressOf } from "../ffi/pin.ts";
+import { system } from "../ffi/system.ts";
+import { waker } from "../loop/waker.ts";
 import { Uring, UringError } from "../mod.ts";
 
 /** Options of `FileHandle.append`. */
@@ -24,17 +38,34 @@ const MOST_RECORDS = 1024;
 /** How many bytes of records go into one write: a group that is larger would only make its first wait. */
 const MOST_BYTES = 8 * 1024 * 1024;
 const EIO = 5;
+/** What places, lengths and memory of direct writes are multiples of: what every device can do. */
+const SECTOR = 4096;
+/** The most that goes past the page cache at a time; it is copied before. */
+const MOST_DIRECT = 1024 * 1024;
+/** {@link Appender} knows no other descriptor: not yet, or there is none. */
+const UNKNOWN = -1;
+const NONE = -2;
+
+/** The file, as the records' way to its end needs it. */
+export interface AppendFile {
+  /** Does something with the descriptor, which stays open meanwhile. */
+  use<T>(syscall: string, use: (fd: number) => Promise<T>): Promise<T>;
+  /** A failure of one of its system calls in words for whoever has asked. */
+  explained(error: unknown, syscall: string): unknown;
+}
 
 /** The records that go to the end of one file. */
 export class Appender {
-  readonly #fd: number;
+  readonly #file: AppendFile;
   #queue: Record[] = [];
   #running = false;
   #end = -1;
+  #direct = UNKNOWN;
+  #aligned: Uint8Array = new Uint8Array(0);
 
-  /** @param fd Where they go; it stays open while any of them is under way. */
-  constructor(fd: number) {
-    this.#fd = fd;
+  /** @param file Where they go; it stays open while any of them is under way. */
+  constructor(file: AppendFile) {
+    this.#file = file;
   }
 
   /** Appends a record after those before it, and tells where it begins. */
@@ -43,16 +74,21 @@ export class Appender {
       this.#queue.push({ bytes, durable, resolve, reject });
       if (this.#running) return;
       this.#running = true;
-      // Whatever else is appended in this turn goes along.
-      queueMicrotask(() => void this.#run());
+      this.#file.use("write", (fd) => this.#run(fd)).catch((error) => {
+        // The file is closed.
+        this.#running = false;
+        for (const record of this.#queue.splice(0)) record.reject(error);
+      });
     });
   }
 
-  async #run(): Promise<void> {
+  async #run(fd: number): Promise<void> {
+    // Whatever else is appended in this turn goes along.
+    await undefined;
     while (this.#queue.length > 0) {
       const group = this.#take();
       try {
-        let offset = await this.#write(group);
+        let offset = await this.#write(fd, group);
         for (const { bytes, resolve } of group) {
           resolve(offset);
           offset += bytes.length;
@@ -60,7 +96,8 @@ export class Appender {
       } catch (error) {
         // How much of it is there must be looked up before anything follows it.
         this.#end = -1;
-        for (const { reject } of group) reject(error);
+        const reason = this.#file.explained(error, "write");
+        for (const { reject } of group) reject(reason);
       }
     }
     this.#running = false;
@@ -72,23 +109,27 @@ export class Appender {
       bytes += this.#queue[count]!.bytes.length;
       if (count > 0 && bytes > MOST_BYTES) break;
     }
-    const group = this.#queue.slice(0, count);
-    this.#queue = this.#queue.slice(count);
-    return group;
+    return this.#queue.splice(0, count);
   }
 
   /** Writes a group, and tells where it begins. */
-  async #write(group: readonly Record[]): Promise<number> {
+  async #write(fd: number, group: readonly Record[]): Promise<number> {
     const uring = Uring.shared;
-    const fd = this.#fd;
     if (this.#end < 0) {
       this.#end = (await uring.statx("", { dirfd: fd, flags: AT_EMPTY_PATH, mask: STATX_SIZE })).size;
     }
     const start = this.#end;
-    const flags = group.some(({ durable }) => durable) ? RWF_DSYNC : 0;
+    const durable = group.some((record) => record.durable);
     let rest = group.map(({ bytes }) => bytes).filter(({ length }) => length > 0);
+    if (durable) {
+      const length = rest.reduce((sum, bytes) => sum + bytes.length, 0);
+      if (length > 0 && length <= MOST_DIRECT && (length | start % SECTOR) % SECTOR === 0) {
+        rest = await this.#writeDirect(fd, rest, length);
+      }
+    }
     while (rest.length > 0) {
-      const options = { offset: this.#end, flags };
+      if (durable) waker.expectLong();
+      const options = { offset: this.#end, flags: durable ? RWF_DSYNC : 0 };
       const count = rest.length === 1
         ? await uring.write(fd, rest[0]!, options)
         : await uring.writev(fd, rest, options);
@@ -98,6 +139,64 @@ export class Appender {
     }
     return start;
   }
+
+  /**
+   * Writes whole sectors past the page cache: the fastest way to the device, which spares the kernel from writing back what
+   * it was given first. Tells what is left to be written the usual way.
+   */
+  async #writeDirect(fd: number, records: Uint8Array[], length: number): Promise<Uint8Array[]> {
+    if (this.#direct === UNKNOWN) this.#direct = await openDirect(fd);
+    if (this.#direct === NONE) return records;
+    if (this.#aligned.length < length) this.#aligned = alignedMemory(length);
+    let at = 0;
+    for (const bytes of records) {
+      this.#aligned.set(bytes, at);
+      at += bytes.length;
+    }
+    const options = { offset: this.#end, flags: RWF_DSYNC };
+    // The device takes its time: looking for the end again and again would only keep the processor from it.
+    waker.expectLong();
+    try {
+      const count = await Uring.shared.write(this.#direct, this.#aligned.subarray(0, length), options);
+      this.#end += count;
+      return without(records, count);
+    } catch (error) {
+      if (!(error instanceof UringError) || error.code !== "EINVAL") throw error;
+      // A file system, or a device, that wants something else of direct writes; nothing was written.
+      this.#closeDirect();
+      return records;
+    }
+  }
+
+  #closeDirect(): void {
+    if (this.#direct >= 0) system().close(this.#direct);
+    this.#direct = NONE;
+  }
+
+  /** Looks the end of the file up again before the next record: it has moved. */
+  forgetEnd(): void {
+    this.#end = -1;
+  }
+
+  /** Lets go of what it has opened; nothing may be under way. */
+  close(): void {
+    this.#closeDirect();
+  }
+}
+
+/** The same file once more, for direct writes. */
+async function openDirect(fd: number): Promise<number> {
+  const how = system().files.fcntl(fd, F_GETFL, 0);
+  if (how < 0 || (how & O_ACCMODE) === O_RDONLY) return NONE;
+  const flags = O_WRONLY | O_DIRECT | O_CLOEXEC | how & O_APPEND;
+  // No /proc, no right to open it again, no descriptor left, a file system without direct writes: there is another way.
+  return await Uring.shared.openat(`/proc/self/fd/${fd}`, { flags }).catch(() => NONE);
+}
+
+function alignedMemory(length: number): Uint8Array {
+  const memory = new Uint8Array(new ArrayBuffer(length + SECTOR));
+  const start = (SECTOR - addressOf(memory) % SECTOR) % SECTOR;
+  return memory.subarray(start, start + length);
 }
 
 /** What is left after so many bytes. */

@@ -130,10 +130,15 @@ export class FileHandle extends Emitter implements AsyncDisposable {
     try {
       return await use(this.#fd);
     } catch (error) {
-      throw this.alignment === null ? named(error, syscall) : misaligned(error, syscall, this.alignment);
+      throw this.explained(error, syscall);
     } finally {
       if (--this.#users === 0) this.#idle?.();
     }
+  }
+
+  /** A failure in Node's words. @internal */
+  explained(error: unknown, syscall: string): unknown {
+    return this.alignment === null ? named(error, syscall) : misaligned(error, syscall, this.alignment);
   }
 
   /** Reads into a buffer. */
@@ -314,19 +319,11 @@ export class FileHandle extends Emitter implements AsyncDisposable {
    * in whichever order they end: they are written in the order in which they were asked for, all that wait by then with
    * one write, and with `durable` with one sync (group commit). Leave the bytes alone until the promise settles. After a
    * failure nobody knows how much of the record is there.
-   *
-   * @example
-   * ```ts
-   * import { open } from "uring/fs";
-   * await using log = await open("/tmp/log", "a");
-   * const offsets = await Promise.all(["one", "two"].map((record) => log.append(record, { durable: true })));
-   * console.log(offsets[1]! - offsets[0]!); // 3
-   * ```
    */
   async append(data: Data, options: AppendOptions = {}): Promise<number> {
     const bytes = encode(data);
-    const durable = options.durable === true;
-    return await this.use("write", (fd) => (this.#appender ??= new Appender(fd)).add(bytes, durable));
+    this.#assertOpen("write");
+    return await (this.#appender ??= new Appender(this)).add(bytes, options.durable === true);
   }
 
   /** Allocates or frees a range of the file: `fallocate(2)`, `mode` of `FALLOC_FL_*` bits (default 0). */
@@ -465,6 +462,7 @@ export class FileHandle extends Emitter implements AsyncDisposable {
   async truncate(length: number | null = 0): Promise<void> {
     const size = lengthOf(length);
     await this.use("ftruncate", (fd) => Uring.shared.ftruncate(fd, size));
+    this.#appender?.forgetEnd();
   }
 
   /** Has data and metadata written to the device: `fsync`. */
@@ -493,6 +491,7 @@ export class FileHandle extends Emitter implements AsyncDisposable {
         this.#idle = resolve;
       });
     }
+    this.#appender?.close();
     await Uring.shared.close(fd);
   }
 

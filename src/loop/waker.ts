@@ -40,6 +40,7 @@ export class Waker {
   #turns = 0;
   #alarm: Alarm | null = null;
   #making = false;
+  #long = false;
   #rings = 0;
   readonly #spin: () => void = () => this.#spinTurn();
 
@@ -74,7 +75,10 @@ export class Waker {
       sleeper.waiting = true;
       this.#sleepers.add(sleeper);
     }
-    if (this.#state === "spinning") return;
+    if (this.#state === "spinning") {
+      this.#long = false;
+      return;
+    }
     if (this.#state === "sleeping") this.#leaveSleep();
     this.#startSpinning();
   }
@@ -102,9 +106,15 @@ export class Waker {
     else this.#alarm!.unref();
   }
 
+  /** What is submitted next takes long: do not spin for it. */
+  expectLong(): void {
+    this.#long = true;
+  }
+
   #startSpinning(): void {
     this.#state = "spinning";
-    this.#turns = 0;
+    this.#turns = this.#long ? adapter.spinTurns : 0;
+    this.#long = false;
     setImmediate(this.#spin);
   }
 

@@ -1,6 +1,6 @@
 /** FileHandle.append: order, offsets, groups, failures; and the handle's other additions. */
 import assert from "node:assert/strict";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { appendFileSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import * as fs from "../../src/fs/mod.ts";
 import { Uring } from "../../src/mod.ts";
 import { content } from "../support/content.ts";
@@ -41,6 +41,68 @@ test("append: thousands, more than one write takes, and large ones", async () =>
     at += records[i]!.length;
   }
   assert.equal(digest(readFileSync(dir.of("file"))), digest(Buffer.concat(records)));
+});
+
+test("append: durable records of whole sectors, between others, are where they belong", async () => {
+  using dir = new TempDir();
+  for (const flags of ["a", "w", "a+", "w+"]) {
+    await using file = await fs.open(dir.of("file"), flags);
+    await file.truncate(0);
+    let at = 0;
+    const expected: Uint8Array[] = [];
+    for (const size of [4096, 8192, 100, 4096, 3996, 4096, 65_536, 4096, 1_048_576, 2_097_152, 4096]) {
+      const record = content(size, at);
+      expected.push(record);
+      assert.equal(await file.append(record, { durable: true }), at, `${flags}: ${size}`);
+      at += size;
+      // What the page cache has of it is not what was there before.
+      assert.equal(
+        digest(readFileSync(dir.of("file"))),
+        digest(Buffer.concat(expected)),
+        `${flags}: ${size}`,
+      );
+    }
+    const group = Array.from({ length: 40 }, (_, i) => content(4096, i));
+    assert.deepEqual(
+      await Promise.all(group.map((record) => file.append(record, { durable: true }))),
+      group.map((_, i) => at + i * 4096),
+    );
+    assert.equal(digest(readFileSync(dir.of("file"))), digest(Buffer.concat([...expected, ...group])));
+  }
+});
+
+test("append: what others append to a file opened for that stays", async () => {
+  using dir = new TempDir();
+  await using file = await fs.open(dir.of("file"), "a");
+  await file.append(content(4096, 1), { durable: true });
+  appendFileSync(dir.of("file"), content(4096, 2));
+  await file.append(content(4096, 3), { durable: true });
+  appendFileSync(dir.of("file"), "odd");
+  await file.append(content(4096, 4), { durable: true });
+  const expected = [
+    content(4096, 1),
+    content(4096, 2),
+    content(4096, 3),
+    Buffer.from("odd"),
+    content(4096, 4),
+  ];
+  assert.equal(digest(readFileSync(dir.of("file"))), digest(Buffer.concat(expected)));
+});
+
+test("append: after truncate, where the file ends then; not to files that are only read, or closed", async () => {
+  using dir = new TempDir();
+  const file = await fs.open(dir.of("file"), "w");
+  await file.append(content(8192), { durable: true });
+  await file.truncate(4096);
+  assert.equal(await file.append(content(4096), { durable: true }), 4096);
+  assert.equal(statSync(dir.of("file")).size, 8192);
+  const last = [file.append(content(4096), { durable: true }), file.append("end", { durable: true })];
+  const closing = file.close();
+  assert.deepEqual(await Promise.all(last), [8192, 12_288]);
+  await closing;
+  assert.equal((await failure(file.append("late"))).code, "EBADF");
+  await using reader = await fs.open(dir.of("file"));
+  assert.equal((await failure(reader.append(content(4096), { durable: true }))).code, "EBADF");
 });
 
 test("append: those of one turn share one write", async () => {
