@@ -8,6 +8,7 @@ import {
   EFD_CLOEXEC,
   IORING_FEAT_CQE_SKIP,
   IOSQE_CQE_SKIP_SUCCESS,
+  IOSQE_FIXED_FILE,
   IOSQE_IO_LINK,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -17,7 +18,9 @@ import type { EventReader, Watched } from "../ffi/adapter.ts";
 import { check, UringError } from "../ffi/errors.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { adapter, system } from "../ffi/system.ts";
-import { CoreRing } from "../ring/core_ring.ts";
+import type { Place } from "../ffi/thread_end.ts";
+
+import { atThreadEnd, CoreRing } from "../ring/core_ring.ts";
 
 /** Wakes the event loop once after each {@link Alarm.arm}, when the eventfd is signalled. */
 export interface Alarm {
@@ -50,9 +53,20 @@ export function preferAlarm(kind: AlarmKind): void {
   preferred = kind;
 }
 
+/** An eventfd, which is closed with its thread at the latest. */
+class Eventfd {
+  readonly fd: number = check(system().eventfd(0, EFD_CLOEXEC), "eventfd");
+  readonly #end: Place | null = atThreadEnd({ fd: this.fd });
+
+  close(): void {
+    this.#end?.set(null);
+    system().close(this.fd);
+  }
+}
+
 /** Makes the thread's alarm. */
 export async function makeAlarm(onWake: () => void): Promise<Alarm> {
-  const eventfd = check(system().eventfd(0, EFD_CLOEXEC), "eventfd");
+  const eventfd = new Eventfd();
   if (preferred === "bridge") {
     try {
       return await BridgeAlarm.make(eventfd, onWake);
@@ -66,26 +80,28 @@ export async function makeAlarm(onWake: () => void): Promise<Alarm> {
 const PAGE = 4096;
 /** The `user_data` of the bridge's READ. */
 const READ = 1;
+/** The place in the bridge's table of files of the end that is written to. */
+const SENDER = 0;
 
 class BridgeAlarm implements Alarm {
   readonly kind = "bridge";
   readonly eventfd: number;
+  readonly #event: Eventfd;
   readonly #ring: CoreRing;
-  readonly #sender: number;
   // Not the runtime's memory: that of a Worker is freed when it is terminated, at which the kernel may still read the
   // eventfd into it.
   readonly #memory: Mapping;
   #watched: Watched | null = null;
   #armed = false;
 
-  private constructor(eventfd: number, ring: CoreRing, sender: number) {
-    this.eventfd = eventfd;
+  private constructor(event: Eventfd, ring: CoreRing) {
+    this.#event = event;
+    this.eventfd = event.fd;
     this.#ring = ring;
-    this.#sender = sender;
     this.#memory = Mapping.anonymous(PAGE);
   }
 
-  static async make(eventfd: number, onWake: () => void): Promise<BridgeAlarm> {
+  static async make(event: Eventfd, onWake: () => void): Promise<BridgeAlarm> {
     const ring = new CoreRing(8);
     if ((ring.features & IORING_FEAT_CQE_SKIP) === 0) {
       ring.close();
@@ -98,9 +114,12 @@ class BridgeAlarm implements Alarm {
       ring.close();
       throw error;
     }
-    const alarm = new BridgeAlarm(eventfd, ring, pair[1]!);
+    const [watched, sender] = pair as unknown as [number, number];
+    const alarm = new BridgeAlarm(event, ring);
     try {
-      alarm.#watched = await adapter.watch(pair[0]!, () => {
+      // The ring has it, by no number that could become another file's before a SEND that is linked is issued.
+      ring.registerFiles(Int32Array.of(sender));
+      alarm.#watched = await adapter.watch(watched, () => {
         alarm.#armed = false;
         onWake();
       });
@@ -109,6 +128,7 @@ class BridgeAlarm implements Alarm {
       for (const fd of pair) system().close(fd);
       throw error;
     }
+    system().close(sender);
     return alarm;
   }
 
@@ -123,8 +143,8 @@ class BridgeAlarm implements Alarm {
     read.flags = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
     read.userData = READ;
     const send = ring.getSqe()!;
-    send.prepSend(this.#sender, this.#memory.address + 8, 1, 0);
-    send.flags = IOSQE_CQE_SKIP_SUCCESS;
+    send.prepSend(SENDER, this.#memory.address + 8, 1, 0);
+    send.flags = IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS;
     ring.submit();
   }
 
@@ -137,14 +157,13 @@ class BridgeAlarm implements Alarm {
   }
 
   close(): void {
-    // First the chain: its SEND looks its descriptor up when it runs, and must not find another file's there.
+    // First the chain, which would take the signals of whoever has the eventfd's number next.
     const cancel = this.#ring.getSqe()!;
     cancel.prepCancel64(READ, 0);
     this.#ring.submitAndGetEvents();
     this.#ring.close();
     this.#watched!.close();
-    system().close(this.#sender);
-    system().close(this.eventfd);
+    this.#event.close();
   }
 }
 
@@ -154,6 +173,7 @@ const UNREFERENCED_POLL = 10;
 class ReaderAlarm implements Alarm {
   readonly kind = "reader";
   readonly eventfd: number;
+  readonly #event: Eventfd;
   readonly #reader: EventReader;
   // As in the bridge: the thread that reads outlives a Worker.
   readonly #memory: Mapping = Mapping.anonymous(PAGE);
@@ -166,17 +186,18 @@ class ReaderAlarm implements Alarm {
   #reading = false;
   #closing = false;
 
-  private constructor(eventfd: number, timers: typeof import("node:timers"), onWake: () => void) {
-    this.eventfd = eventfd;
+  private constructor(event: Eventfd, timers: typeof import("node:timers"), onWake: () => void) {
+    this.#event = event;
+    this.eventfd = event.fd;
     this.#onWake = onWake;
     this.#timers = timers;
-    this.#reader = adapter.openEventReader(system().libc, eventfd, this.#memory.address);
+    this.#reader = adapter.openEventReader(system().libc, event.fd, this.#memory.address);
     this.#unrefs = this.#reader.unref();
   }
 
-  static async make(eventfd: number, onWake: () => void): Promise<ReaderAlarm> {
+  static async make(event: Eventfd, onWake: () => void): Promise<ReaderAlarm> {
     // The timers of Node's, because those of the two runtimes differ in how they are unreferenced.
-    return new ReaderAlarm(eventfd, await import("node:timers"), onWake);
+    return new ReaderAlarm(event, await import("node:timers"), onWake);
   }
 
   arm(): void {
@@ -234,6 +255,6 @@ class ReaderAlarm implements Alarm {
 
   #release(): void {
     this.#reader.close();
-    system().close(this.eventfd);
+    this.#event.close();
   }
 }

@@ -3,22 +3,39 @@
  *
  * @module
  */
-import { IORING_REGISTER_USE_REGISTERED_RING, IORING_UNREGISTER_RING_FDS } from "../ffi/abi.ts";
-import { system } from "../ffi/system.ts";
+import {
+  IORING_REGISTER_USE_REGISTERED_RING,
+  IORING_SETUP_NO_MMAP,
+  IORING_UNREGISTER_RING_FDS,
+} from "../ffi/abi.ts";
+import { adapter, system } from "../ffi/system.ts";
 import type { Probe } from "./probe.ts";
 import { RingRegister } from "./register.ts";
 import { Argument } from "./register_base.ts";
 import { type RingOptions, type RingParts, setupRing, unmapAll } from "./setup.ts";
-import { io_uring_rsrc_update } from "../ffi/structs.ts";
+import { io_uring_params, io_uring_rsrc_update } from "../ffi/structs.ts";
+import type { Belongings, Place } from "../ffi/thread_end.ts";
+import { sqeSize } from "./sizes.ts";
+
+const threadEnd = adapter.isWorker ? await import("../ffi/thread_end.ts") : null;
+
+/** Has something given back at the end of a Worker's thread; null where that is not called for or cannot be had. */
+export function atThreadEnd(belongings: Belongings): Place | null {
+  return threadEnd === null ? null : threadEnd.atThreadEnd(belongings);
+}
 
 /** What keeps a ring open: its descriptor and its index among the registered rings, −1 for none. */
 interface Handles {
   fd: number;
   registered: number;
+  /** What closes the ring when a Worker's thread ends before. */
+  readonly end: Place | null;
 }
 
 /** Takes the registered descriptor back and closes the other. */
-function release({ fd, registered }: Handles): void {
+function release({ fd, registered, end }: Handles): void {
+  // First: what is closed or unmapped now may be another's when the thread ends.
+  end?.set(null);
   if (registered >= 0) {
     const arg = new Argument(io_uring_rsrc_update.size);
     arg.set32(io_uring_rsrc_update.offset, registered);
@@ -37,6 +54,17 @@ function unregisterElsewhere(arg: Argument): void {
   } catch {
     // The thread is restricted, too: the table goes with it.
   }
+}
+
+/** What the thread leaves behind of a ring. Memory that is not the kernel's keeps no ring open. */
+function belongings({ fd, flags, sqes, sqRing, cqRing, params }: RingParts): Belongings {
+  if ((flags & IORING_SETUP_NO_MMAP) !== 0) return { fd };
+  return {
+    fd,
+    mappings: [sqes, sqRing, cqRing],
+    entries: params.getUint32(io_uring_params.sq_entries, true),
+    entrySize: sqeSize(flags),
+  };
 }
 
 // A ring that is dropped without being closed gives these back once collected. The mappings see to themselves.
@@ -63,7 +91,8 @@ export class CoreRing extends RingRegister implements Disposable {
     const parts = setupRing(entries, options);
     super(parts);
     this.parts = parts;
-    this.#handles = { fd: parts.fd, registered: parts.registeredFd };
+    const end = parts.fd < 0 ? null : atThreadEnd(belongings(parts));
+    this.#handles = { fd: parts.fd, registered: parts.registeredFd, end };
     dropped.register(this, this.#handles, this);
   }
 
@@ -84,8 +113,21 @@ export class CoreRing extends RingRegister implements Disposable {
   }
 
   override closeRingFd(): void {
-    super.closeRingFd();
+    const { end, fd } = this.#handles;
+    // Before it is closed: the next one with its number is another's.
+    end?.set(belongings({ ...this.parts, fd: -1 }));
+    try {
+      super.closeRingFd();
+    } catch (error) {
+      end?.set(belongings({ ...this.parts, fd }));
+      throw error;
+    }
     this.#handles.fd = -1;
+  }
+
+  /** The ring has got other memory. @internal */
+  protected moved(): void {
+    this.#handles.end?.set(belongings(this.parts));
   }
 
   /**

@@ -58,6 +58,7 @@ export class Ring extends RingRegisterZcrx {
       throw error;
     }
     this.moveInto(this.parts);
+    this.moved();
     unmapAll(before);
   }
 

@@ -1,5 +1,7 @@
 /** Workers that are terminated in the middle of what they do: the kernel goes on, their memory does not. */
 import assert from "node:assert/strict";
+import { FIELDS, STRUCT_SIZE } from "../../src/ffi/thread_end.ts";
+import { evaluate, missingCompiler } from "../support/cc.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { FLAGS } from "../support/loop.ts";
@@ -27,4 +29,34 @@ for (const { name, flags, asynchronous, skip } of CASES) {
 test("every kind of Worker is known for one", async () => {
   const said = await output(fixture("is_worker.ts"), [], { permissions: ["--allow-all"] });
   assert.deepEqual(JSON.parse(said), { main: false, web: true, node: true });
+});
+
+for (const how of ["terminated", "by itself"]) {
+  test(`the rings of a Worker that ends, ${how}, are closed, and nobody else's files and memory`, async () => {
+    const { library, during, after, closed, overwritten } = JSON.parse(
+      await output(fixture("thread_end.ts"), [how], { permissions: ["--allow-all"] }),
+    );
+    assert.equal(during, true);
+    assert.deepEqual({ closed, overwritten }, { closed: [], overwritten: 0 });
+    // Without liburing there is nobody to do it.
+    if (library === "liburing") assert.deepEqual(after, { descriptors: 0, mappings: 0, threads: 0 });
+  });
+}
+
+const noHeader = missingCompiler(["liburing.h"]);
+
+test("the fields by which a ring is closed are where liburing has them", { skip: noHeader }, () => {
+  const expressions = Object.keys(FIELDS).map((name) => ({
+    name,
+    c: `offsetof(struct io_uring, ${name})`,
+  }));
+  const values = evaluate(["liburing.h"], [
+    ...expressions,
+    { name: "size", c: "sizeof(struct io_uring)" },
+  ]);
+  assert.equal(values.get("size"), BigInt(STRUCT_SIZE));
+  for (const [name, at] of Object.entries(FIELDS)) {
+    // That of liburing 2.4.
+    if (name !== "sq.sqes_sz" || values.has(name)) assert.equal(values.get(name), BigInt(at), name);
+  }
 });
