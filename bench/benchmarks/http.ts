@@ -94,7 +94,7 @@ export const http: Benchmark = {
         },
         cpu: [
           speed("Bun.serve, Bun.file", ["bun-file"], 0.9),
-          speed("Bun.serve, in memory", ["bun-static"], 0.9),
+          speed("Bun.serve, in memory", ["bun-static"]),
           speed("Deno.serve's best", ["deno-file", "deno-static"], 1.5),
           speed("nginx", ["nginx"]),
         ],

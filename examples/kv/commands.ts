@@ -1,7 +1,7 @@
 /** The commands: each reads its arguments out of the request and appends its reply. */
 import process from "node:process";
-import { bulk, copy, type Replies, type Requests } from "./resp.ts";
-import { type Entry, Store } from "./store.ts";
+import { type Replies, type Requests } from "./resp.ts";
+import { Store } from "./store.ts";
 
 const OK = bytesOf("+OK\r\n");
 const PONG = bytesOf("+PONG\r\n");
@@ -11,6 +11,7 @@ const ONE = bytesOf(":1\r\n");
 
 const LF = 10;
 const NOT_AN_INTEGER = "ERR value is not an integer or out of range";
+const NO_MEMORY = "OOM there is no more memory";
 const SYNTAX = "ERR syntax error";
 const WRONG_EXPIRY = "ERR invalid expire time";
 
@@ -36,16 +37,18 @@ export class Context {
     this.replies = replies;
   }
 
-  /** The entry that argument `i` is the key of. */
-  entry(i: number): Entry | null {
+  /** The record that argument `i` is the key of; 0 without one. */
+  find(i: number): number {
     const { bytes, starts, ends } = this.requests;
-    return this.store.get(bytes, starts[i]!, ends[i]!, this.now);
+    return this.store.find(bytes, starts[i]!, ends[i]!, this.now);
   }
 
-  /** Argument `i`, in memory of its own. */
-  copy(i: number): Uint8Array {
-    const { bytes, starts, ends } = this.requests;
-    return bytes.slice(starts[i]!, ends[i]!);
+  /** Adds argument 1 as a key, or gives its record another value. */
+  put(handle: number, value: Uint8Array, start: number, end: number, expires: number): boolean {
+    const { requests: { bytes, starts, ends }, store } = this;
+    if (handle === 0) return store.add(bytes, starts[1]!, ends[1]!, value, start, end, expires);
+    store.setExpires(handle, expires);
+    return store.replace(handle, value, start, end);
   }
 
   /** Argument `i` in capital letters. */
@@ -60,9 +63,16 @@ export class Context {
     return integerOf(bytes, starts[i]!, ends[i]!);
   }
 
+  /** The value that was found last. */
+  reply(): void {
+    const { store } = this;
+    this.replies.raw(store.bytes, store.start, store.end);
+  }
+
   delete(i: number): boolean {
-    const { bytes, starts, ends } = this.requests;
-    return this.store.delete(bytes, starts[i]!, ends[i]!, this.now);
+    const handle = this.find(i);
+    if (handle !== 0) this.store.delete(handle);
+    return handle !== 0;
   }
 }
 
@@ -70,14 +80,6 @@ function integerOf(bytes: Uint8Array, start: number, end: number): number | null
   const text = end - start <= 17 ? decoder.decode(bytes.subarray(start, end)) : "";
   const value = /^(0|-?[1-9]\d*)$/.test(text) ? Number(text) : NaN;
   return Number.isSafeInteger(value) ? value : null;
-}
-
-/** Gives an entry another value: in the same memory if it has the same length. */
-function replace(entry: Entry, bytes: Uint8Array, start: number, end: number): void {
-  const { reply } = entry;
-  const at = reply.indexOf(LF) + 1;
-  if (reply.length - at - 2 === end - start) copy(bytes, start, end, reply, at);
-  else entry.reply = bulk(bytes, start, end);
 }
 
 type Run = (context: Context) => void;
@@ -91,12 +93,12 @@ interface Command {
 }
 
 function get(context: Context): void {
-  const entry = context.entry(1);
-  context.replies.raw(entry === null ? NOTHING : entry.reply);
+  if (context.find(1) === 0) context.replies.raw(NOTHING);
+  else context.reply();
 }
 
 function set(context: Context): void {
-  const { requests, replies, store } = context;
+  const { requests, replies } = context;
   let expires = Infinity;
   let only = "";
   for (let i = 3; i < requests.count; i++) {
@@ -112,42 +114,35 @@ function set(context: Context): void {
       return replies.error(SYNTAX);
     }
   }
-  const entry = context.entry(1);
-  if (only !== "" && (only === "NX") !== (entry === null)) return replies.raw(NOTHING);
+  const handle = context.find(1);
+  if (only !== "" && (only === "NX") !== (handle === 0)) return replies.raw(NOTHING);
   const { bytes, starts, ends } = requests;
-  const [start, end] = [starts[2]!, ends[2]!];
-  if (entry === null) {
-    store.add(context.copy(1), bulk(bytes, start, end), expires);
-  } else {
-    replace(entry, bytes, start, end);
-    entry.expires = expires;
-  }
-  replies.raw(OK);
+  if (context.put(handle, bytes, starts[2]!, ends[2]!, expires)) replies.raw(OK);
+  else replies.error(NO_MEMORY);
 }
 
 function increment(by: number): Run {
   return (context) => {
     const { replies, store } = context;
-    const entry = context.entry(1);
-    const old = entry === null ? 0 : numberIn(entry.reply);
+    const handle = context.find(1);
+    // The value lies between the line with its length and the end of its own.
+    const old = handle === 0
+      ? 0
+      : integerOf(store.bytes, store.bytes.indexOf(LF, store.start) + 1, store.end - 2);
     if (old === null || !Number.isSafeInteger(old + by)) return replies.error(NOT_AN_INTEGER);
-    const reply = bulk(bytesOf(String(old + by)));
-    if (entry === null) store.add(context.copy(1), reply, Infinity);
-    else entry.reply = reply;
-    replies.integer(old + by);
+    const value = bytesOf(String(old + by));
+    const expires = handle === 0 ? Infinity : store.expires(handle);
+    if (context.put(handle, value, 0, value.length, expires)) replies.integer(old + by);
+    else replies.error(NO_MEMORY);
   };
 }
 
-/** The number that a value is: between the line with its length and the last line's end. */
-function numberIn(reply: Uint8Array): number | null {
-  return integerOf(reply, reply.indexOf(LF) + 1, reply.length - 2);
-}
-
-function mget({ requests, replies, store, now }: Context): void {
-  const { bytes, starts, ends, count } = requests;
-  replies.array(count - 1);
+function mget(context: Context): void {
+  const { count } = context.requests;
+  context.replies.array(count - 1);
   for (let i = 1; i < count; i++) {
-    replies.raw(store.get(bytes, starts[i]!, ends[i]!, now)?.reply ?? NOTHING);
+    if (context.find(i) === 0) context.replies.raw(NOTHING);
+    else context.reply();
   }
 }
 
@@ -164,30 +159,35 @@ function expire(unit: number): Run {
   return (context) => {
     const time = context.integer(2);
     if (time === null) return context.replies.error(NOT_AN_INTEGER);
-    const entry = context.entry(1);
-    if (entry === null) return context.replies.raw(ZERO);
-    if (time <= 0) context.delete(1);
-    else entry.expires = context.now + unit * time;
+    const handle = context.find(1);
+    if (handle === 0) return context.replies.raw(ZERO);
+    if (time <= 0) context.store.delete(handle);
+    else context.store.setExpires(handle, context.now + unit * time);
     context.replies.raw(ONE);
   };
 }
 
 function timeToLive(unit: number): Run {
   return (context) => {
-    const entry = context.entry(1);
-    if (entry === null) return context.replies.integer(-2);
-    if (entry.expires === Infinity) return context.replies.integer(-1);
-    context.replies.integer(Math.round((entry.expires - context.now) / unit));
+    const handle = context.find(1);
+    if (handle === 0) return context.replies.integer(-2);
+    const expires = context.store.expires(handle);
+    context.replies.integer(expires === Infinity ? -1 : Math.round((expires - context.now) / unit));
   };
+}
+
+/** Argument 1, said back. */
+function say({ requests: { bytes, starts, ends }, replies }: Context): void {
+  replies.bulk(bytes, starts[1]!, ends[1]!);
 }
 
 function ping(context: Context): void {
   if (context.requests.count === 1) context.replies.raw(PONG);
-  else context.replies.raw(bulk(context.copy(1)));
+  else say(context);
 }
 
 function info({ replies, store, connections, commands, now }: Context): void {
-  replies.bulk([
+  replies.bulk(bytesOf([
     "# Server",
     "redis_version:7.0.0",
     `server_name:uring-kv`,
@@ -201,7 +201,7 @@ function info({ replies, store, connections, commands, now }: Context): void {
     "# Keyspace",
     ...(store.size === 0 ? [] : [`db0:keys=${store.size}`]),
     "",
-  ].join("\r\n"));
+  ].join("\r\n")));
 }
 
 function config(context: Context): void {
@@ -213,8 +213,8 @@ function config(context: Context): void {
   const value = settings[name];
   context.replies.array(value === undefined ? 0 : 2);
   if (value === undefined) return;
-  context.replies.bulk(name.toLowerCase());
-  context.replies.bulk(value);
+  context.replies.bulk(bytesOf(name.toLowerCase()));
+  context.replies.bulk(bytesOf(value));
 }
 
 function flush(context: Context): void {
@@ -226,7 +226,7 @@ const COMMANDS: readonly Command[] = [
   { name: "GET", least: 2, most: 2, run: get },
   { name: "SET", least: 3, most: Infinity, run: set },
   { name: "DEL", least: 2, most: Infinity, run: countKeys((context, i) => context.delete(i)) },
-  { name: "EXISTS", least: 2, most: Infinity, run: countKeys((context, i) => context.entry(i) !== null) },
+  { name: "EXISTS", least: 2, most: Infinity, run: countKeys((context, i) => context.find(i) !== 0) },
   { name: "INCR", least: 2, most: 2, run: increment(1) },
   { name: "DECR", least: 2, most: 2, run: increment(-1) },
   { name: "MGET", least: 2, most: Infinity, run: mget },
@@ -235,7 +235,7 @@ const COMMANDS: readonly Command[] = [
   { name: "TTL", least: 2, most: 2, run: timeToLive(1000) },
   { name: "PTTL", least: 2, most: 2, run: timeToLive(1) },
   { name: "PING", least: 1, most: 2, run: ping },
-  { name: "ECHO", least: 2, most: 2, run: (context) => context.replies.raw(bulk(context.copy(1))) },
+  { name: "ECHO", least: 2, most: 2, run: say },
   { name: "INFO", least: 1, most: Infinity, run: info },
   { name: "CONFIG", least: 2, most: Infinity, run: config },
   { name: "COMMAND", least: 1, most: Infinity, run: (context) => context.replies.array(0) },

@@ -156,10 +156,17 @@ export class Replies {
   }
 
   /** Bytes that are a reply, or several, already. */
-  raw(reply: Uint8Array): void {
-    const { length } = reply;
+  raw(bytes: Uint8Array, start: number = 0, end: number = bytes.length): void {
+    this.#room(end - start);
+    copy(bytes, start, end, this.bytes, this.length);
+    this.length += end - start;
+  }
+
+  /** The bytes from `start` to `end` as a value. */
+  bulk(bytes: Uint8Array, start: number = 0, end: number = bytes.length): void {
+    const length = bulkLength(end - start);
     this.#room(length);
-    copy(reply, 0, length, this.bytes, this.length);
+    bulkInto(this.bytes, this.length, bytes, start, end);
     this.length += length;
   }
 
@@ -185,26 +192,28 @@ export class Replies {
   array(length: number): void {
     this.text(`*${length}\r\n`);
   }
-
-  bulk(text: string): void {
-    this.raw(bulk(encoder.encode(text)));
-  }
 }
-
-/** The bytes from `start` to `end` as they are sent: `$3\r\nabc\r\n`. */
-export function bulk(bytes: Uint8Array, start: number = 0, end: number = bytes.length): Uint8Array {
-  const length = end - start;
+/** How long a value of so many bytes is as it is sent: `$3\r\nabc\r\n`. */
+export function bulkLength(length: number): number {
   let digits = 1;
   for (let rest = length; rest >= 10; rest = Math.floor(rest / 10)) digits++;
-  const whole = new Uint8Array(digits + length + 5);
-  whole[0] = DOLLAR;
-  for (let i = digits, rest = length; i > 0; i--, rest = Math.floor(rest / 10)) whole[i] = ZERO + rest % 10;
-  whole[digits + 1] = CR;
-  whole[digits + 2] = LF;
-  copy(bytes, start, end, whole, digits + 3);
-  whole[whole.length - 2] = CR;
-  whole[whole.length - 1] = LF;
-  return whole;
+  return digits + length + 5;
+}
+
+/** Puts the bytes from `start` to `end` at `at` of `to`, as they are sent. */
+export function bulkInto(to: Uint8Array, at: number, bytes: Uint8Array, start: number, end: number): void {
+  const length = end - start;
+  const digits = bulkLength(length) - length - 5;
+  to[at] = DOLLAR;
+  for (let i = at + digits, rest = length; i > at; i--, rest = Math.floor(rest / 10)) {
+    to[i] = ZERO + rest % 10;
+  }
+  const value = at + digits + 3;
+  to[value - 2] = CR;
+  to[value - 1] = LF;
+  copy(bytes, start, end, to, value);
+  to[value + length] = CR;
+  to[value + length + 1] = LF;
 }
 
 /** Copies bytes. Most keys and values have a few, for which a call costs more than a loop. */
