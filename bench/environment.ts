@@ -90,7 +90,9 @@ function newest(paths: readonly string[]): number {
 
 /** The command that runs `bench/c/NAME.c`, compiled if need be. Throws a `MissingError` without a compiler. */
 export function compiled(name: string, args: readonly string[]): Command {
-  const sources = [`${name}.c`, "rounds.h", "server.h"].map((file) => join(ROOT, "bench", "c", file));
+  const sources = [`${name}.c`, "rounds.h", "server.h", "client.h"].map((file) =>
+    join(ROOT, "bench", "c", file)
+  );
   const program = join(CACHE, name);
   if (!existsSync(program) || statSync(program).mtimeMs < newest(sources)) {
     mkdirSync(CACHE, { recursive: true });

@@ -6,7 +6,17 @@ import { idleConnections } from "./idle_connections.ts";
 import { http } from "./http.ts";
 import { pipeline } from "./pipeline.ts";
 import { proxy } from "./proxy.ts";
+import { udp } from "./udp.ts";
 import { workers } from "./workers.ts";
 
 /** Servers. */
-export const servers: readonly Benchmark[] = [echo, stream, pipeline, http, proxy, workers, idleConnections];
+export const servers: readonly Benchmark[] = [
+  echo,
+  stream,
+  pipeline,
+  http,
+  proxy,
+  udp,
+  workers,
+  idleConnections,
+];

@@ -40,4 +40,25 @@ static inline int listen_at(int port, bool nonblocking)
 	return fd;
 }
 
+/* Binds a socket for datagrams to a port of 127.0.0.1, 0 for any, and prints it. */
+static inline int datagrams_at(int port)
+{
+	struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	socklen_t length = sizeof(address);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), room = 4 << 20;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) < 0)
+		die("bind: %s", strerror(errno));
+	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+		die("getsockname: %s", strerror(errno));
+	printf("listening %d\n", ntohs(address.sin_port));
+	fflush(stdout);
+	return fd;
+}
+
 #endif
