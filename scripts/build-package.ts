@@ -59,7 +59,6 @@ function declare(output: string): void {
       compilerOptions: {
         noEmit: false,
         emitDeclarationOnly: true,
-        stripInternal: true,
         rootDir: join(ROOT, "src"),
         outDir: output,
         typeRoots: [join(ROOT, "node_modules/@types")],

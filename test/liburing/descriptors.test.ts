@@ -33,6 +33,7 @@ import {
 checkLeaks();
 
 const EINTR = -4;
+const EAGAIN = -11;
 
 const O_NOCTTY = 0x100;
 const SIG_BLOCK = 0;
@@ -196,8 +197,8 @@ forEachKind(({ name, options, skip }) => {
       if (cqe === null) continue;
       const { res } = cqe;
       ring.cqeSeen(cqe);
-      if (res === EINTR) {
-        // The terminal takes other work of this thread's for a signal.
+      if (res === EINTR || res === EAGAIN) {
+        // The terminal takes other work of this thread's for a signal; or it was full again when the kernel tried again.
         write();
         ring.submit();
         continue;
