@@ -7,18 +7,8 @@ import type { Buffer } from "node:buffer";
 import type { ReadStream, WriteStream } from "node:fs";
 import type { Interface } from "node:readline";
 import type { ReadableStream } from "node:stream/web";
-import {
-  POSIX_FADV_DONTNEED,
-  POSIX_FADV_NOREUSE,
-  POSIX_FADV_NORMAL,
-  POSIX_FADV_RANDOM,
-  POSIX_FADV_SEQUENTIAL,
-  POSIX_FADV_WILLNEED,
-  SYNC_FILE_RANGE_WAIT_AFTER,
-  SYNC_FILE_RANGE_WAIT_BEFORE,
-  SYNC_FILE_RANGE_WRITE,
-} from "../ffi/abi.ts";
 import { type RegisteredBuffer, Uring, UringError } from "../mod.ts";
+import { type Advice, adviceOf, SYNC_ALL } from "./advice.ts";
 import { type Alignment, misaligned } from "./alignment.ts";
 import { Appender, type AppendOptions } from "./append.ts";
 import { checkFlag, type Mode, optionsOf, positionOf, signalOf } from "./arguments.ts";
@@ -50,7 +40,7 @@ import {
   writeStreamOf,
   type WriteStreamOptions,
 } from "./node_streams.ts";
-import type { Page } from "./page_pool.ts";
+import { Page } from "./page_pool.ts";
 import { checkReadChunks, chunksFrom, type ReadChunksOptions } from "./read_chunks.ts";
 import type { AnyReadFileOptions, BufferOf, ReadFileIntoOptions, ReadFileOptions } from "./read_file.ts";
 import { fstat, type StatOptions } from "./stat.ts";
@@ -60,7 +50,6 @@ import {
   checkView,
   checkViews,
   fixedTransfer,
-  heldWhile,
   lengthOf,
   type Position,
   type ReadResult,
@@ -85,18 +74,6 @@ export function isFile(path: unknown): path is FileHandle {
   return typeof path === "object" && path !== null && "fd" in path && "readFile" in path;
 }
 
-/** How a range of a file will be used. */
-export type Advice = "normal" | "sequential" | "random" | "willneed" | "dontneed" | "noreuse";
-
-const ADVICE: Readonly<Record<Advice, number>> = {
-  normal: POSIX_FADV_NORMAL,
-  sequential: POSIX_FADV_SEQUENTIAL,
-  random: POSIX_FADV_RANDOM,
-  willneed: POSIX_FADV_WILLNEED,
-  dontneed: POSIX_FADV_DONTNEED,
-  noreuse: POSIX_FADV_NOREUSE,
-};
-const SYNC_ALL = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
 const EBADF = 9;
 const READ_SIZE = 16 * 1024;
 
@@ -125,15 +102,24 @@ export class FileHandle extends Emitter implements AsyncDisposable {
 
   /** Does something with the descriptor, which stays open meanwhile. @internal */
   async use<T>(syscall: string, use: (fd: number) => Promise<T>): Promise<T> {
-    this.#assertOpen(syscall);
-    this.#users++;
+    this.#enter(syscall);
     try {
       return await use(this.#fd);
     } catch (error) {
       throw this.explained(error, syscall);
     } finally {
-      if (--this.#users === 0) this.#idle?.();
+      this.#leave();
     }
+  }
+
+  /** Keeps the file open until as many calls of `#leave`. */
+  #enter(syscall: string): void {
+    this.#assertOpen(syscall);
+    this.#users++;
+  }
+
+  #leave(): void {
+    if (--this.#users === 0) this.#idle?.();
   }
 
   /** A failure in Node's words. @internal */
@@ -170,8 +156,14 @@ export class FileHandle extends Emitter implements AsyncDisposable {
     }
     const [view, place] = transferOf(buffer, options);
     if (view.length === 0) return { bytesRead: 0, buffer };
-    const bytesRead = await this.use("read", (fd) => Uring.shared.read(fd, view, { offset: place }));
-    return { bytesRead, buffer };
+    this.#enter("read");
+    try {
+      return { bytesRead: await Uring.shared.read(this.#fd, view, { offset: place }), buffer };
+    } catch (error) {
+      throw this.explained(error, "read");
+    } finally {
+      this.#leave();
+    }
   }
 
   /** Writes from a buffer; what is not written by then is up to the caller. */
@@ -289,29 +281,45 @@ export class FileHandle extends Emitter implements AsyncDisposable {
    * Reads into a page of a pool or a registered buffer: what costs the kernel least, and what direct I/O is made for.
    * `offset` and `length` are within it; by default all of it.
    */
-  async readFixed<T extends Page | RegisteredBuffer>(
+  readFixed<T extends Page | RegisteredBuffer>(
     buffer: T,
     options: TransferOptions = {},
   ): Promise<ReadResult<T>> {
-    const transfer = fixedTransfer(buffer, options);
-    const bytesRead = await this.use(
-      "read",
-      (fd) => heldWhile(buffer, () => Uring.shared.readFixed(fd, transfer.buffer, transfer.options)),
-    );
-    return { bytesRead, buffer };
+    return this.#transferFixed("read", buffer, options, (bytesRead) => ({ bytesRead, buffer }));
   }
 
   /** Writes from a page of a pool or a registered buffer; what is not written by then is up to the caller. */
-  async writeFixed<T extends Page | RegisteredBuffer>(
+  writeFixed<T extends Page | RegisteredBuffer>(
     buffer: T,
     options: TransferOptions = {},
   ): Promise<WriteResult<T>> {
-    const transfer = fixedTransfer(buffer, options);
-    const bytesWritten = await this.use(
-      "write",
-      (fd) => heldWhile(buffer, () => Uring.shared.writeFixed(fd, transfer.buffer, transfer.options)),
-    );
-    return { bytesWritten, buffer };
+    return this.#transferFixed("write", buffer, options, (bytesWritten) => ({ bytesWritten, buffer }));
+  }
+
+  async #transferFixed<R>(
+    name: "read" | "write",
+    buffer: Page | RegisteredBuffer,
+    options: TransferOptions,
+    result: (count: number) => R,
+  ): Promise<R> {
+    const { buffer: memory, options: place } = fixedTransfer(buffer, options);
+    const page = buffer instanceof Page ? buffer : null;
+    this.#assertOpen(name);
+    page?.hold();
+    this.#enter(name);
+    try {
+      const uring = Uring.shared;
+      return result(
+        await (name === "read"
+          ? uring.readFixed(this.#fd, memory, place)
+          : uring.writeFixed(this.#fd, memory, place)),
+      );
+    } catch (error) {
+      throw this.explained(error, name);
+    } finally {
+      page?.letGo();
+      this.#leave();
+    }
   }
 
   /**
@@ -341,13 +349,7 @@ export class FileHandle extends Emitter implements AsyncDisposable {
 
   /** Tells the kernel how a range will be used: `posix_fadvise(2)`; a length of 0 is the rest of the file. */
   async advise(advice: Advice, offset: number = 0, length: number = 0): Promise<void> {
-    const bits = ADVICE[advice];
-    if (bits === undefined) {
-      throw typeError(
-        "ERR_INVALID_ARG_VALUE",
-        `The argument 'advice' is invalid. Received '${String(advice)}'`,
-      );
-    }
+    const bits = adviceOf(advice);
     await this.use("fadvise", (fd) => Uring.shared.fadvise(fd, offset, length, bits));
   }
 

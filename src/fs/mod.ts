@@ -14,6 +14,7 @@
  * @module
  */
 export { type FlagString, UringError } from "../mod.ts";
+export { type Advice } from "./advice.ts";
 export { type Alignment } from "./alignment.ts";
 export { type AppendOptions } from "./append.ts";
 export { type Flags, type Mode, type PathLike } from "./arguments.ts";
@@ -26,7 +27,7 @@ export { mkdir, type MkdirOptions, rmdir, type RmdirOptions } from "./directorie
 export { type Contents, type Data, type Encoding, type NameEncoding, type NameOptions } from "./encoding.ts";
 export { Emitter, type Listener } from "./emitter.ts";
 export { AbortError } from "./errors.ts";
-export { type Advice, FileHandle, type FileLike } from "./file_handle.ts";
+export { FileHandle, type FileLike } from "./file_handle.ts";
 export { glob, type GlobOptions } from "./glob.ts";
 export {
   FileWriter,

@@ -130,16 +130,16 @@ export class Page implements Disposable {
     return this.buffer.bytes.subarray(this.start, this.start + this.size);
   }
 
-  /** Works on it; it is not given back before that has ended. @internal */
-  async use<T>(work: () => Promise<T>): Promise<T> {
+  /** Something works on it: it is not given back before as many calls of {@link Page.letGo}. @internal */
+  hold(): void {
     this.#assertHeld();
     this.#users++;
-    try {
-      return await work();
-    } finally {
-      this.#users--;
-      if (this.#released && this.#users === 0) this.#give();
-    }
+  }
+
+  /** Ends a {@link Page.hold}. @internal */
+  letGo(): void {
+    this.#users--;
+    if (this.#released && this.#users === 0) this.#give();
   }
 
   #assertHeld(): void {

@@ -59,11 +59,6 @@ export function lengthOf(length: number | null | undefined): number {
   return integer("len", length ?? 0, Number.MAX_SAFE_INTEGER);
 }
 
-/** Works on memory that may be a page, which is not given back meanwhile. */
-export function heldWhile<T>(buffer: Page | RegisteredBuffer, work: () => Promise<T>): Promise<T> {
-  return buffer instanceof Page ? buffer.use(work) : work();
-}
-
 /** What is to be transferred of registered memory. */
 export function fixedTransfer(
   buffer: Page | RegisteredBuffer,
