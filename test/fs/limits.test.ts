@@ -1,7 +1,15 @@
 /** Full and read-only file systems, few descriptors, loops of links: Node's errors, nothing lost, nothing left open. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  statfsSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import process from "node:process";
 import * as fs from "../../src/fs/mod.ts";
 import { content } from "../support/content.ts";
@@ -13,18 +21,42 @@ import { fixture, run } from "../support/program.ts";
 
 checkLeaks({ sharedRings: 1 });
 
-/** A file system of its own in memory, until the end of the block. */
+/** In memory, or in a file on a loop device. */
+type Kind = "tmpfs" | "ext4";
+
+/** What is free in a new file system, in bytes. */
+const FREE = 256 * 1024;
+const IMAGE = 4 * 1024 * 1024;
+
+function command(program: string, ...args: string[]): void {
+  const { status, stderr, error } = spawnSync(program, args);
+  if (status !== 0) throw new Error(`${program}: ${error?.message ?? stderr}`);
+}
+
+/** A file system of its own with little room, until the end of the block. */
 class Mounted implements Disposable {
   readonly #dir = new TempDir();
   readonly path: string = this.#dir.of("mounted");
 
-  constructor(options: string) {
+  constructor(kind: Kind = "tmpfs") {
     mkdirSync(this.path);
-    const { status, stderr } = spawnSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", this.path]);
-    if (status !== 0) {
+    try {
+      if (kind === "tmpfs") command("mount", "-t", "tmpfs", "-o", `size=${FREE}`, "tmpfs", this.path);
+      else this.#mountImage();
+    } catch (error) {
       this.#dir[Symbol.dispose]();
-      throw new Error(`mount: ${stderr}`);
+      throw error;
     }
+  }
+
+  #mountImage(): void {
+    const image = this.#dir.of("image");
+    writeFileSync(image, "");
+    truncateSync(image, IMAGE);
+    command("mkfs.ext4", "-q", "-F", "-m", "0", image);
+    command("mount", "-o", "loop", image, this.path);
+    const { bavail, bsize } = statfsSync(this.path);
+    writeFileSync(`${this.path}/filler`, new Uint8Array(bavail * bsize - FREE));
   }
 
   remount(options: string): void {
@@ -37,21 +69,21 @@ class Mounted implements Disposable {
   }
 }
 
-function missingMount(): string | false {
+function missingMount(kind: Kind): string | false {
   if (process.getuid?.() !== 0) return "only root may mount a file system";
   try {
-    new Mounted("size=64k")[Symbol.dispose]();
+    new Mounted(kind)[Symbol.dispose]();
     return false;
   } catch (error) {
     return (error as Error).message;
   }
 }
 
-const skip = missingMount();
+const skip = missingMount("tmpfs");
 const prlimit = spawnSync("prlimit", ["--version"]).status === 0 ? false : "prlimit is not installed";
 
-test("a full file system: ENOSPC, and what was there is there", { skip }, async () => {
-  using disk = new Mounted("size=256k");
+async function fullDisk(kind: Kind): Promise<void> {
+  using disk = new Mounted(kind);
   const before = descriptors().length;
   const at = (name: string): string => `${disk.path}/${name}`;
   await fs.writeFile(at("kept"), content(1000));
@@ -78,10 +110,17 @@ test("a full file system: ENOSPC, and what was there is there", { skip }, async 
   assert.equal((await failure(fs.cp(other.of("from"), at("cp")))).code, "ENOSPC");
   assert.equal((await fs.readFile(at("kept"))).length, 1000);
   assert.ok(descriptors().length <= before + 8, descriptors().join());
-});
+}
+
+test("a full file system: ENOSPC, and what was there is there", { skip }, () => fullDisk("tmpfs"));
+test(
+  "a full disk: ENOSPC, and what was there is there",
+  { skip: missingMount("ext4") },
+  () => fullDisk("ext4"),
+);
 
 test("a read-only file system: EROFS from everything that writes", { skip }, async () => {
-  using disk = new Mounted("size=256k");
+  using disk = new Mounted();
   const at = (name: string): string => `${disk.path}/${name}`;
   await fs.writeFile(at("file"), "x");
   await fs.mkdir(at("dir"));
