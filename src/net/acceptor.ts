@@ -30,11 +30,21 @@ export interface AcceptSink {
   stopped(): void;
 }
 
+/** Where connections come from. */
+export interface Acceptable {
+  /** Accepts from now on. */
+  start(): void;
+  /** Accepts no more; {@link AcceptSink.stopped} is called when it has ended. */
+  stop(): void;
+  /** Whether accepting keeps the process alive. */
+  set referenced(referenced: boolean);
+}
+
 /**
  * Accepts on a descriptor while it is told to: `io_uring_prep_multishot_accept`. When no descriptor is left it waits for
  * one to be closed, and looks again now and then.
  */
-export class Acceptor implements CompletionSink {
+export class Acceptor implements Acceptable, CompletionSink {
   readonly #engine: Engine;
   readonly #fd: number;
   readonly #sink: AcceptSink;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UringError } from "../mod.ts";
+import { type RingAddress, UringError } from "../mod.ts";
 import type { Address } from "./address.ts";
 import { ByteQueue } from "./byte_queue.ts";
 import { closedError } from "./errors.ts";
@@ -327,6 +327,27 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     const refusal = this.#refusal();
     if (refusal !== null) return Promise.reject(refusal);
     return this.socket.sendFile(file, offset, length);
+  }
+
+  /**
+   * Hands the connection to another Worker, where a listener with an `inbox` takes it, and closes it here when what was
+   * written is sent. Nothing may have arrived that was not read: hand a connection over before reading from it.
+   *
+   * @param to The other listener's {@link Listener.inbox}.
+   * @throws TypeError (rejects) when something has arrived; UringError: `EBADF`, `EBADFD` when the inbox is closed. The
+   * connection stays here then. Linux 6.8.
+   */
+  async transfer(to: RingAddress): Promise<void> {
+    const refusal = this.#refusal();
+    if (refusal !== null) throw refusal;
+    if (this.#readers.length > 0) throw new TypeError("The connection is being read");
+    this.#paused = true;
+    await this.socket.stopped();
+    if (this.#queue.length > 0 || this.#ended) {
+      throw new TypeError("Data has arrived that was not read, which cannot be handed over");
+    }
+    await this.socket.transfer(to);
+    await this.close();
   }
 
   /** Says that nothing more will be written, after what is being written; reading goes on. Again is no error. */

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { UringError } from "../mod.ts";
+import { system } from "../ffi/system.ts";
+import { type RingAddress, UringError } from "../mod.ts";
 import { bindAddressOf, checkEndpoint, type Endpoint } from "./address.ts";
 import { listenAt } from "./bound.ts";
 import { currentEngine } from "./engine.ts";
@@ -25,6 +26,16 @@ export interface ListenOptions extends Endpoint, SocketOptions {
   reusePort?: boolean | undefined;
   /** At an IPv6 address, take no IPv4 connections; default false: `"::"` is every address of both kinds. */
   ipv6Only?: boolean | undefined;
+  /**
+   * Listen at no address, but take the connections that other Workers of this process hand over: {@link Listener.inbox} says
+   * where to. One such listener can be open in a thread. Linux 6.8. Default false.
+   */
+  inbox?: boolean | undefined;
+  /**
+   * Hand each connection to one of these, in turn: the inboxes of listeners in other Workers. It is done by the kernel, from
+   * ring to ring (`IORING_OP_MSG_RING`); this thread has nothing more to do with it. Those that are closed are left out.
+   */
+  handTo?: readonly RingAddress[] | undefined;
   /** Closes the listener when it aborts; what waits for a connection rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
@@ -66,9 +77,9 @@ export function listen<T = undefined>(options: HandlerListenOptions<T>): Listene
 /** In the stream style. */
 export function listen(options: ListenOptions): Listener;
 export function listen(options: ListenOptions | HandlerListenOptions<unknown>): Listener {
-  const address = bindAddressOf(checkEndpoint(options, "0.0.0.0"));
   checkSocketOptions(options);
   const { backlog = 511, reuseAddr = true, reusePort = false, ipv6Only = false, signal } = options;
+  const address = options.inbox === true ? null : bindAddressOf(checkEndpoint(options, "0.0.0.0"));
   if (!Number.isInteger(backlog) || backlog < 0 || backlog > 0x7fff_ffff) {
     throw new RangeError(`backlog must be an integer from 0 to 2^31 - 1, not ${backlog}`);
   }
@@ -76,11 +87,25 @@ export function listen(options: ListenOptions | HandlerListenOptions<unknown>): 
   const data = "socket" in options ? options.data : undefined;
   signal?.throwIfAborted();
   const engine = currentEngine();
+  if (address === null) {
+    if (options.port !== undefined || options.path !== undefined || options.handTo !== undefined) {
+      throw new TypeError("A listener with an inbox has no address, and hands nothing on");
+    }
+    return new Listener(engine, -1, options, handlers, data);
+  }
+  if (options.handTo !== undefined && handlers !== null) {
+    throw new TypeError("Give socket or handTo, not both");
+  }
   let fd: number;
   try {
     fd = listenAt(address, { backlog, reuseAddr, reusePort, ipv6Only, connections: options });
   } catch (error) {
     throw error instanceof UringError ? at(error, address) : error;
   }
-  return new Listener(engine, fd, options, handlers, data);
+  try {
+    return new Listener(engine, fd, options, handlers, data);
+  } catch (error) {
+    system().close(fd);
+    throw error;
+  }
 }

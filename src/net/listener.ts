@@ -4,12 +4,13 @@
  * @module
  */
 import { system } from "../ffi/system.ts";
-import { Uring } from "../mod.ts";
-import { Acceptor, type AcceptSink } from "./acceptor.ts";
+import { type RingAddress, Uring } from "../mod.ts";
+import { type Acceptable, Acceptor, type AcceptSink } from "./acceptor.ts";
 import { type Address, publicAddress } from "./address.ts";
 import { Conn, CONN_HANDLERS } from "./conn.ts";
 import type { Engine } from "./engine.ts";
 import { closedError } from "./errors.ts";
+import { Dealer, HandedOver } from "./hand.ts";
 import type { SocketHandlers, SocketOptions } from "./handlers.ts";
 import { type AnySocket, Socket, type SocketOwner } from "./socket.ts";
 import { localAddressOf, remoteAddressOf } from "./socket_calls.ts";
@@ -26,18 +27,26 @@ interface Waiter {
 export interface ListenerOptions extends SocketOptions {
   /** Closes it. */
   signal?: AbortSignal | undefined;
+  /** Who gets the connections. */
+  handTo?: readonly RingAddress[] | undefined;
 }
 
 /** A socket that listens: what `listen` gives. */
 export class Listener implements AsyncIterableIterator<Conn, undefined, undefined>, AsyncDisposable {
   /** Where it listens, with the port that the kernel picked for 0. */
   readonly addr: Address;
+  /**
+   * Where other Workers hand connections to, with `handTo` and {@link Conn.transfer}: it can be posted to them. Only where
+   * `listen` was asked for an `inbox`.
+   */
+  readonly inbox: RingAddress | null;
   readonly #engine: Engine;
   readonly #fd: number;
   readonly #options: ListenerOptions;
   readonly #handlers: SocketHandlers<unknown> | null;
   readonly #data: unknown;
-  readonly #acceptor: Acceptor;
+  readonly #acceptor: Acceptable;
+  readonly #dealer: Dealer | null;
   readonly #onAbort: () => void = () => void this.close();
   readonly #owner: SocketOwner = { gone: (socket) => this.#unlink(socket) };
   #referenced = true;
@@ -64,15 +73,24 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
     this.#options = options;
     this.#handlers = handlers;
     this.#data = data;
-    this.addr = publicAddress(localAddressOf(fd, false));
+    this.addr = publicAddress(localAddressOf(fd, fd < 0));
+    this.#dealer = options.handTo === undefined ? null : new Dealer(engine, options.handTo);
     const sink: AcceptSink = {
       accepted: (connection) => this.#accepted(connection),
       failed: (error) => this.#failed(error),
       stopped: () => this.#stopped(),
     };
-    this.#acceptor = new Acceptor(engine, fd, sink);
+    if (fd < 0) {
+      const handedOver = new HandedOver(engine, sink);
+      this.#acceptor = handedOver;
+      this.inbox = handedOver.address;
+    } else {
+      this.#acceptor = new Acceptor(engine, fd, sink);
+      this.inbox = null;
+    }
     options.signal?.addEventListener("abort", this.#onAbort, { once: true });
-    if (handlers !== null) this.#accept();
+    if (handlers !== null || this.#dealer !== null) this.#accept();
+    else this.#count();
   }
 
   /** The port, 0 for a Unix socket. */
@@ -97,12 +115,17 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
   }
 
   #count(): void {
-    this.#acceptor.referenced = this.#referenced && (this.#handlers !== null || this.#waiters.length > 0);
+    const active = this.#handlers !== null || this.#dealer !== null || this.#waiters.length > 0;
+    this.#acceptor.referenced = this.#referenced && active;
   }
 
   #accepted(fd: number): void {
     if (this.#closing !== null) {
       system().close(fd);
+      return;
+    }
+    if (this.#dealer !== null) {
+      void this.#deal(this.#dealer, fd);
       return;
     }
     const remote = remoteAddressOf(fd);
@@ -136,6 +159,14 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
     this.#acceptor.stop();
   }
 
+  async #deal(dealer: Dealer, fd: number): Promise<void> {
+    try {
+      await dealer.deal(fd);
+    } catch (error) {
+      if (!dealer.alive) this.#failed(error as Error);
+    }
+  }
+
   #link(socket: AnySocket): void {
     this.#connections++;
     socket.after = this.#first;
@@ -160,8 +191,8 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
    * in the handler style, where nothing waits to be accepted.
    */
   accept(): Promise<Conn> {
-    if (this.#handlers !== null) {
-      return Promise.reject(new TypeError("A listener with handlers accepts its connections itself"));
+    if (this.#handlers !== null || this.#dealer !== null) {
+      return Promise.reject(new TypeError("A listener with handlers, or with handTo, has nothing to accept"));
     }
     if (this.#closing !== null) return Promise.reject(this.#reason());
     const socket = this.#ready.shift();
@@ -256,11 +287,12 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
   }
 
   #failed(error: Error): void {
+    if (this.#closing !== null) return;
     this.#failure = error;
     this.#accepting = false;
     for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
     // Nobody waits that could be told.
-    if (this.#handlers !== null) reportError(error);
+    if (this.#handlers !== null || this.#dealer !== null) reportError(error);
     void this.close();
   }
 
@@ -270,11 +302,11 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
       if (this.#accepting) this.#acceptor.start();
       return;
     }
-    system().close(this.#fd);
+    if (this.#fd >= 0) system().close(this.#fd);
     this.#engine.closed();
     const { addr } = this;
     const closing = this.#closing;
-    if (addr.transport !== "unix" || addr.path.startsWith("\0")) closing.resolve();
+    if (addr.transport !== "unix" || addr.path === "" || addr.path.startsWith("\0")) closing.resolve();
     else void Uring.shared.unlinkat(addr.path).then(() => closing.resolve(), () => closing.resolve());
   }
 

@@ -5,10 +5,11 @@
  */
 import { IORING_CQE_BUFFER_SHIFT, IOSQE_BUFFER_SELECT } from "../ffi/abi.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
-import { type SocketAddress, UringError } from "../mod.ts";
+import { type RingAddress, type SocketAddress, UringError } from "../mod.ts";
 import { type Address, publicAddress } from "./address.ts";
 import type { Engine } from "./engine.ts";
 import { closedError } from "./errors.ts";
+import { hand } from "./hand.ts";
 import type { SocketHandlers, SocketOptions } from "./handlers.ts";
 import { Output } from "./output.ts";
 import { checkPart, type FileSource, SendFile } from "./send_file.ts";
@@ -215,6 +216,22 @@ export class Socket<T = undefined> implements CompletionSink {
     const job = new SendFile(this.engine, fd, this.fd, offset, length);
     this.output.addJob(job);
     return job.sent.promise;
+  }
+
+  /**
+   * Hands the connection to another Worker, where a listener with an `inbox` takes it, and closes it here when what was
+   * written is sent. What has arrived already is not handed over: in {@link SocketHandlers.open} nothing has.
+   *
+   * @param to The other listener's {@link Listener.inbox}.
+   * @throws UringError (rejects): `EBADF`, `EBADFD` when that is closed; the connection stays here then, paused. Linux 6.8.
+   */
+  async transfer(to: RingAddress): Promise<void> {
+    if ((this.#state & (DEAD | ENDING)) !== 0) throw closedError("transfer");
+    await this.stopped();
+    await this.#output?.sent(0);
+    if ((this.#state & DEAD) !== 0) throw this.#error ?? closedError("transfer");
+    await hand(this.engine, this.fd, to);
+    this.destroy();
   }
 
   /** Hands what was written to the kernel now, not at the end of this turn. */
