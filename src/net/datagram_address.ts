@@ -48,10 +48,29 @@ export interface UnixDatagramTarget {
 /** Either. */
 export type DatagramTarget = UdpTarget | UnixDatagramTarget;
 
+/** A `struct sockaddr`. */
+export interface SocketBytes {
+  /** How many bytes it has. */
+  readonly length: number;
+  /** The bytes, in words; those after the end are zero. */
+  readonly words: Int32Array;
+  /** The bytes themselves. */
+  readonly bytes: Uint8Array;
+}
+
 // The bytes of addresses that came out of a socket, for the answers that are likely to go there.
-const bytesOf = new WeakMap<DatagramTarget, Uint8Array>();
+const bytesOf = new WeakMap<DatagramTarget, SocketBytes>();
 let lastKnown: DatagramTarget | null = null;
-let lastBytes: Uint8Array = new Uint8Array(0);
+let lastBytes: SocketBytes = socketBytes(new Uint8Array(0));
+
+/** The same as words. */
+export function socketBytes(address: Uint8Array): SocketBytes {
+  const { length } = address;
+  const words = new Int32Array((length + 3) >> 2);
+  const bytes = new Uint8Array(words.buffer, 0, length);
+  bytes.set(address);
+  return { length, words, bytes };
+}
 
 /** An address as programs see it. */
 export function datagramAddress(address: SocketAddress): DatagramAddress {
@@ -62,9 +81,8 @@ export function datagramAddress(address: SocketAddress): DatagramAddress {
 }
 
 function known(bytes: Uint8Array): DatagramAddress {
-  const copy = bytes.slice();
-  const address = datagramAddress(decodeAddress(copy, copy.length));
-  bytesOf.set(address, copy);
+  const address = datagramAddress(decodeAddress(bytes, bytes.length));
+  bytesOf.set(address, socketBytes(bytes));
   return Object.freeze(address);
 }
 
@@ -126,14 +144,14 @@ export function addressRoom(family: number): number {
   return family === AF_INET ? sockaddr_in.size : family === AF_INET6 ? 32 : sockaddr_storage.size;
 }
 
-let last: { readonly hostname: string; readonly port: number; readonly bytes: Uint8Array } | null = null;
+let last: { readonly hostname: string; readonly port: number; readonly bytes: SocketBytes } | null = null;
 
 /**
  * The bytes of a destination's `struct sockaddr`; undefined for a name that would have to be looked up.
  *
  * @throws TypeError, RangeError for what is no destination.
  */
-export function addressBytes(target: DatagramTarget): Uint8Array | undefined {
+export function addressBytes(target: DatagramTarget): SocketBytes | undefined {
   if (target === lastKnown) return lastBytes;
   if (typeof target !== "object" || target === null) throw new TypeError("address must be an object");
   const bytes = bytesOf.get(target);
@@ -141,7 +159,9 @@ export function addressBytes(target: DatagramTarget): Uint8Array | undefined {
     lastKnown = target;
     return lastBytes = bytes;
   }
-  if ("path" in target) return encodeAddress({ family: "unix", path: unixPath(target.path) });
+  if ("path" in target) {
+    return socketBytes(encodeAddress({ family: "unix", path: unixPath(target.path) }));
+  }
   const { hostname, port } = target;
   if (last !== null && last.hostname === hostname && last.port === port) return last.bytes;
   if (typeof hostname !== "string" || hostname === "") {
@@ -152,7 +172,7 @@ export function addressBytes(target: DatagramTarget): Uint8Array | undefined {
   }
   const ip = parseIp(hostname);
   if (ip === undefined) return undefined;
-  const found = encodeAddress(withPort(ip, port));
+  const found = socketBytes(encodeAddress(withPort(ip, port)));
   last = { hostname, port, bytes: found };
   return found;
 }

@@ -3,14 +3,24 @@
  *
  * @module
  */
-import { MSG_DONTWAIT, MSG_NOSIGNAL, POLLOUT, SOL_UDP, UDP_SEGMENT } from "../ffi/abi.ts";
+import {
+  IOSQE_CQE_SKIP_SUCCESS,
+  MSG_DONTWAIT,
+  MSG_NOSIGNAL,
+  POLLOUT,
+  SOL_UDP,
+  UDP_SEGMENT,
+} from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { iovec, msghdr } from "../ffi/structs.ts";
 import type { Driver } from "../loop/driver.ts";
 import { operationError } from "../loop/failure.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
+import type { Sqe } from "../ring/sqe.ts";
 import { cmsgPut, cmsgSpace } from "../ring/cmsg.ts";
+import type { SocketBytes } from "./datagram_address.ts";
+import type { Engine, Outgoing } from "./engine.ts";
 
 /** The longest datagram that IP can carry, and with it the most that is sent at once in segments. */
 export const MOST_DATA = 65535;
@@ -40,11 +50,11 @@ const ECANCELED = -125;
 /** How long until a full socket is tried again that can be written to, as it says: at most so many milliseconds. */
 const MOST_DELAY = 32;
 
-const SMALL = { count: 256, size: 2048 };
+const SMALL = { count: 1024, size: 2048 };
 const LARGE = { count: 16, size: 65536 + HEADER + 64 };
 
 /** Memory for one datagram: a `struct msghdr` and what it points to. */
-class Slot implements CompletionSink {
+class Slot implements CompletionSink, Outgoing {
   readonly store: Store;
   readonly index: number;
   readonly at: number;
@@ -53,6 +63,7 @@ class Slot implements CompletionSink {
   length = 0;
   segmentSize = 0;
   nameLength = 0;
+  result = 0;
   sent: Sent | null = null;
 
   constructor(store: Store, index: number) {
@@ -72,6 +83,22 @@ class Slot implements CompletionSink {
   complete(res: number): void {
     this.op = null;
     this.store.sender.ended(this, res);
+  }
+
+  gather(): void {
+    this.store.sender.submit(this);
+  }
+
+  failed(res: number): void {
+    this.result = res;
+  }
+
+  settled(): void {
+    this.store.sender.ended(this, this.result);
+  }
+
+  abandon(): void {
+    this.store.sender.ended(this, ECANCELED);
   }
 }
 
@@ -114,6 +141,7 @@ class Store {
 
 /** Sends the datagrams of one socket. */
 export class DatagramSender {
+  readonly #engine: Engine;
   readonly #driver: Driver;
   readonly #fd: number;
   readonly #sink: SenderSink;
@@ -132,12 +160,13 @@ export class DatagramSender {
   #quiet: (() => void) | null = null;
 
   /**
-   * @param driver The engine of the ring.
+   * @param engine What sends it.
    * @param fd The socket.
    * @param sink What hears of failures.
    */
-  constructor(driver: Driver, fd: number, sink: SenderSink) {
-    this.#driver = driver;
+  constructor(engine: Engine, fd: number, sink: SenderSink) {
+    this.#engine = engine;
+    this.#driver = engine.driver;
     this.#fd = fd;
     this.#sink = sink;
   }
@@ -152,22 +181,24 @@ export class DatagramSender {
    * way.
    *
    * @param data At most {@link MOST_DATA} bytes.
-   * @param address The destination's `struct sockaddr`; null on a connected socket.
+   * @param address The destination; null on a connected socket.
    * @param segmentSize The length of the datagrams that `data` is cut into; 0 for one.
    * @param sent Called at the end; null has a failure go to the sink.
    */
-  send(data: Uint8Array, address: Uint8Array | null, segmentSize: number, sent: Sent | null): boolean {
+  send(data: Uint8Array, address: SocketBytes | null, segmentSize: number, sent: Sent | null): boolean {
     const slot = this.#take(data.length);
     if (slot === null) {
       this.#awaited = true;
       return false;
     }
     const { store, at } = slot;
-    const { bytes } = store;
+    const { bytes, words } = store;
     bytes.set(data, at + HEADER);
     slot.nameLength = 0;
     if (address !== null) {
-      bytes.set(address, at + NAME_AT);
+      const from = address.words;
+      const to = (at + NAME_AT) >> 2;
+      for (let i = 0; i < from.length; i++) words[to + i] = from[i]!;
       slot.nameLength = address.length;
     }
     slot.length = data.length;
@@ -176,24 +207,36 @@ export class DatagramSender {
     this.#inFlight++;
     // Not before those that wait already.
     if (this.#blocked.length > 0) this.#blocked.push(slot);
-    else this.#submit(slot);
+    else this.#engine.send(slot);
     return true;
   }
 
-  #submit(slot: Slot): void {
-    const { store, length, segmentSize } = slot;
-    const op = this.#driver.begin(segmentSize > 0 ? "sendmsg" : "sendto");
+  /** Puts a datagram into the ring: before a submission. @internal */
+  submit(slot: Slot): void {
+    slot.result = slot.length;
+    const prompt = this.#engine.promptEntry(slot);
+    if (prompt !== null) {
+      this.#prepare(prompt, slot);
+      prompt.flags = IOSQE_CQE_SKIP_SUCCESS;
+      return;
+    }
+    const op = this.#driver.begin(slot.segmentSize > 0 ? "sendmsg" : "sendto");
     // What has the memory kept until the kernel is done with it.
-    op.pins = store.bytes;
+    op.pins = slot.store.bytes;
     slot.op = op;
+    this.#prepare(op.sqe!, slot);
+    this.#driver.launch(op, slot);
+  }
+
+  #prepare(sqe: Sqe, slot: Slot): void {
+    const { store, length, segmentSize, nameLength, address } = slot;
     if (segmentSize > 0) {
       writeMessage(store.words, slot, length, segmentSize);
-      op.sqe!.prepSendmsg(this.#fd, slot.address, FLAGS);
+      sqe.prepSendmsg(this.#fd, address, FLAGS);
     } else {
-      const name = slot.nameLength === 0 ? 0 : slot.address + NAME_AT;
-      op.sqe!.prepSendto(this.#fd, slot.address + HEADER, length, FLAGS, name, slot.nameLength);
+      const name = nameLength === 0 ? 0 : address + NAME_AT;
+      sqe.prepSendto(this.#fd, address + HEADER, length, FLAGS, name, nameLength);
     }
-    this.#driver.launch(op, slot);
   }
 
   #take(length: number): Slot | null {
@@ -221,7 +264,7 @@ export class DatagramSender {
     const ended = this.#ending || this.#driver.closed;
     for (const slot of this.#blocked.splice(0)) {
       if (ended) this.ended(slot, ECANCELED);
-      else this.#submit(slot);
+      else this.#engine.send(slot);
     }
   }
 

@@ -8,10 +8,18 @@ import { system } from "../ffi/system.ts";
 import type { Driver } from "../loop/driver.ts";
 import { decodeAddress } from "../loop/sockaddr.ts";
 import { type SendmsgOptions, type Uring, UringError } from "../mod.ts";
-import { addressBytes, AddressCache, type DatagramAddress, type DatagramTarget } from "./datagram_address.ts";
+import {
+  addressBytes,
+  AddressCache,
+  type DatagramAddress,
+  type DatagramTarget,
+  type SocketBytes,
+  socketBytes,
+} from "./datagram_address.ts";
 import { Arrival, type DatagramInfo } from "./datagram_message.ts";
 import { DatagramReceiver, type DatagramRoom, type DatagramSink } from "./datagram_receiver.ts";
 import { DatagramSender, MOST_DATA, type SenderSink } from "./datagram_sender.ts";
+import { type Engine, engineOf } from "./engine.ts";
 import { at, closedError } from "./errors.ts";
 
 /** A datagram, in memory of its own. */
@@ -125,6 +133,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
   /** The descriptor; −1 when it is closed. @internal */
   protected fd: number;
   readonly #driver: Driver;
+  readonly #engine: Engine;
   readonly #spec: DatagramSpec<S>;
   readonly #handlers: DatagramHandlers<S, DatagramAddress>;
   readonly #receiver: DatagramReceiver;
@@ -146,9 +155,10 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
     this.uring = spec.uring;
     this.fd = spec.fd;
     this.#driver = spec.uring.engine;
+    this.#engine = engineOf(spec.uring);
     this.#handlers = spec.handlers ?? {};
     this.#receiver = new DatagramReceiver(this.#driver, spec.fd, spec.room, this);
-    this.#sender = new DatagramSender(this.#driver, spec.fd, this);
+    this.#sender = new DatagramSender(this.#engine, spec.fd, this);
     spec.signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (spec.handlers !== undefined) this.#receiver.start();
   }
@@ -175,11 +185,22 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
       this.#receiver.nameLength(id),
     );
     const view = buffers.view(id, length);
+    this.#engine.arrived();
     if (this.#spec.handlers === undefined) this.#enqueue(view, address);
-    else if (this.#handlers.data !== undefined) {
-      this.#call("data", (handlers) => handlers.data!(this.#self, view, address, arrival));
+    else this.#hand(view, address);
+  }
+
+  /** Calls the handler, without making anything for it. */
+  #hand(view: Uint8Array, address: DatagramAddress): void {
+    const arrival = this.#arrival;
+    try {
+      const result = this.#handlers.data?.(this.#self, view, address, arrival);
+      if (typeof result === "object" && result !== null) this.#watch("data", result);
+    } catch (error) {
+      this.#thrown("data", error);
     }
-    if (this.#spec.handlers !== undefined) { for (const one of arrival.descriptors) one.close(); }
+    const { descriptors } = arrival;
+    for (let i = 0; i < descriptors.length; i++) descriptors[i]!.close();
   }
 
   get #self(): S {
@@ -210,12 +231,16 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
   ): void {
     try {
       const result = run(this.#handlers);
-      if (typeof result === "object" && result !== null && "then" in result) {
-        (result as Promise<unknown>).then(undefined, (error) => this.#thrown(name, error));
-      }
+      if (typeof result === "object" && result !== null) this.#watch(name, result);
     } catch (error) {
       this.#thrown(name, error);
     }
+  }
+
+  /** What an asynchronous handler rejects with is like what another one throws. */
+  #watch(name: string, result: object): void {
+    if (!("then" in result)) return;
+    (result as Promise<unknown>).then(undefined, (error) => this.#thrown(name, error));
   }
 
   #thrown(name: string, error: unknown): void {
@@ -378,7 +403,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
     return this.#sender.send(bytes, this.#targetBytes(address), segmentSize, null);
   }
 
-  #targetBytes(address: T | undefined): Uint8Array | null {
+  #targetBytes(address: T | undefined): SocketBytes | null {
     if (address === undefined) return null;
     const bytes = addressBytes(address);
     if (bytes !== undefined) return bytes;
@@ -402,21 +427,23 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
   ): Promise<number> {
     const bytes = bytesOf(data);
     const segmentSize = checkSegment(options.segmentSize ?? 0);
-    const name = address === undefined ? null : addressBytes(address) ?? await this.lookUp(address);
+    const name = address === undefined
+      ? null
+      : addressBytes(address) ?? socketBytes(await this.lookUp(address));
     return await this.#submit(bytes, name, segmentSize);
   }
 
   /** The bytes of a destination that has to be looked up. @internal */
   protected abstract lookUp(address: T): Promise<Uint8Array>;
 
-  #submit(bytes: Uint8Array, name: Uint8Array | null, segmentSize: number): Promise<number> {
+  #submit(bytes: Uint8Array, name: SocketBytes | null, segmentSize: number): Promise<number> {
     return new Promise((resolve, reject) => {
       const go = (): void => {
         if (this.#closing !== null) reject(this.#closedReason());
         else if (
           !this.#sender.send(bytes, name, segmentSize, (error, length) => {
             if (error === null) resolve(length);
-            else reject(name === null ? error : at(error, decodeAddress(name, name.length)));
+            else reject(name === null ? error : at(error, decodeAddress(name.bytes, name.length)));
           })
         ) this.#senders.push(go);
       };
@@ -438,10 +465,10 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
     }));
     if (this.#closing !== null) throw this.#closedReason();
     let sum = 0;
-    let failure: { error: UringError; name: Uint8Array | null } | null = null;
+    let failure: { error: UringError; name: SocketBytes | null } | null = null;
     let left = batch.length;
     const done = Promise.withResolvers<void>();
-    const end = (error: UringError | null, name: Uint8Array | null, length: number): void => {
+    const end = (error: UringError | null, name: SocketBytes | null, length: number): void => {
       if (error === null) sum += length;
       else failure ??= { error, name };
       if (--left === 0) done.resolve();
@@ -455,8 +482,8 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
     }
     if (batch.length > 0) await done.promise;
     if (failure === null) return sum;
-    const { error, name } = failure as { error: UringError; name: Uint8Array | null };
-    throw name === null ? error : at(error, decodeAddress(name, name.length));
+    const { error, name } = failure as { error: UringError; name: SocketBytes | null };
+    throw name === null ? error : at(error, decodeAddress(name.bytes, name.length));
   }
 
   #closedReason(): unknown {

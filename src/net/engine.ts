@@ -8,7 +8,6 @@ import type { Driver } from "../loop/driver.ts";
 import { type BufferPool, Uring } from "../mod.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import { IdleWheel } from "./idle.ts";
-import type { Output } from "./output.ts";
 import { PieceStore } from "./pieces.ts";
 import type { AnySocket } from "./socket.ts";
 
@@ -21,9 +20,25 @@ const MOST_LINGER = 64;
 
 const engines = new WeakMap<Uring, Engine>();
 
+/** What has something to send. */
+export interface Outgoing {
+  /** Puts what there is into the ring: called before a submission. */
+  gather(): void;
+  /** What was put into {@link Engine.promptEntry} has failed; {@link Outgoing.settled} follows. */
+  failed(res: number): void;
+  /** What was put there has ended. */
+  settled(): void;
+  /** The ring is closed. */
+  abandon(): void;
+}
+
 /** The engine of this thread. */
 export function currentEngine(): Engine {
-  const uring = Uring.shared;
+  return engineOf(Uring.shared);
+}
+
+/** The engine of a ring. */
+export function engineOf(uring: Uring): Engine {
   let engine = engines.get(uring);
   if (engine === undefined) engines.set(uring, engine = new Engine(uring));
   return engine;
@@ -48,10 +63,10 @@ export class Engine {
   current: Uint8Array | null = null;
   currentId = 0;
 
-  #outputs: Output[] = [];
+  #outputs: Outgoing[] = [];
   // What was sent with the last submission and has no completion unless it failed.
-  #prompt: Output[] = [];
-  #spare: Output[] = [];
+  #prompt: Outgoing[] = [];
+  #spare: Outgoing[] = [];
   #messages = 0;
   #starved: AnySocket[] = [];
   #turn = -1;
@@ -79,7 +94,7 @@ export class Engine {
   }
 
   /** Has an output looked at before the next submission. */
-  send(output: Output): void {
+  send(output: Outgoing): void {
     this.#outputs.push(output);
     this.driver.touch();
   }
@@ -101,7 +116,7 @@ export class Engine {
   }
 
   /** An entry for a send that never waits, or null when there is none. */
-  promptEntry(output: Output): Sqe | null {
+  promptEntry(output: Outgoing): Sqe | null {
     const { driver } = this;
     if (!driver.prompt) return null;
     const sqe = driver.bare(this.#prompt.length);
