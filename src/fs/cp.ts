@@ -5,8 +5,8 @@
  */
 import { AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS } from "../ffi/abi.ts";
 import { type Statx, Uring, UringError } from "../mod.ts";
-import { checkFlag, checkOptions, integer, pathOf } from "./arguments.ts";
-import { textOf } from "./calls.ts";
+import { checkFlag, checkOptions, integer, type PathLike, pathOf } from "./arguments.ts";
+import { bytesOfText, shown, textOfBytes } from "./byte_names.ts";
 import { copyFile } from "./copy_file.ts";
 import { mkdir } from "./directories.ts";
 import { named, typeError } from "./errors.ts";
@@ -66,18 +66,23 @@ const AT_ONCE = 8;
  * ```
  */
 export async function cp(
-  source: string | URL,
-  destination: string | URL,
+  source: PathLike,
+  destination: PathLike,
   options?: CopyOptions,
 ): Promise<void> {
   const copy = new Copy(checked(options === undefined ? {} : options));
-  const from = textOf(pathOf(source, "src"));
-  const to = textOf(pathOf(destination, "dest"));
+  const from = textOfPath(pathOf(source, "src"));
+  const to = textOfPath(pathOf(destination, "dest"));
   if (!(await copy.wanted(from, to))) return;
   const stats = await copy.check(from, to);
   await checkParents(from, stats.source, to);
-  await mkdir(dirname(to), { recursive: true });
+  await mkdir(bytesOfText(dirname(to)), { recursive: true });
   await copy.one(from, to, stats);
+}
+
+/** Paths are text here, whatever their bytes: see `byte_names.ts`. */
+function textOfPath(path: string | Uint8Array): string {
+  return typeof path === "string" ? shown(path) : textOfBytes(path);
 }
 
 function checked(options: CopyOptions): CopyOptions {
@@ -114,8 +119,14 @@ interface Both {
 
 /** An error as Node's `cp` words it. */
 function copyError(code: string, errno: number, reason: string, path: string): Error {
-  const error = new Error(`${reason}: cp returned ${code.replace(/^ERR_FS_(CP_)?/, "")} (${reason}) ${path}`);
-  return Object.assign(error, { name: "SystemError", code, errno, syscall: "cp", path });
+  const words = shown(`${reason}: cp returned ${code.replace(/^ERR_FS_(CP_)?/, "")} (${reason}) ${path}`);
+  return Object.assign(new Error(words), {
+    name: "SystemError",
+    code,
+    errno,
+    syscall: "cp",
+    path: shown(path),
+  });
 }
 
 const EEXIST = 17;
@@ -133,7 +144,7 @@ class Copy {
   }
 
   async wanted(from: string, to: string): Promise<boolean> {
-    return this.#options.filter === undefined || await this.#options.filter(from, to);
+    return this.#options.filter === undefined || await this.#options.filter(shown(from), shown(to));
   }
 
   /** What both are; refuses what cannot be copied onto what. */
@@ -196,29 +207,30 @@ class Copy {
         if (!errorOnExist) return;
         throw copyError("ERR_FS_CP_EEXIST", EEXIST, `${to} already exists`, to);
       }
-      await unlink(to);
+      await unlink(bytesOfText(to));
     }
     const onPiece = onProgress === undefined ? undefined : (bytes: number): void => {
       this.#bytes += bytes;
-      onProgress({ path: to, files: this.#files, bytes: this.#bytes });
+      onProgress({ path: shown(to), files: this.#files, bytes: this.#bytes });
     };
-    await copyFile(from, to, { mode, onProgress: onPiece });
+    await copyFile(bytesOfText(from), bytesOfText(to), { mode, onProgress: onPiece });
     this.#files++;
-    onProgress?.({ path: to, files: this.#files, bytes: this.#bytes });
+    onProgress?.({ path: shown(to), files: this.#files, bytes: this.#bytes });
     if (preserveTimestamps) {
       // Reading it has moved its time of access on some file systems.
       const { atimeMs, mtimeMs } = await statAt("stat", from, 0);
-      await utimes(to, atimeMs / 1000, mtimeMs / 1000);
+      await utimes(bytesOfText(to), atimeMs / 1000, mtimeMs / 1000);
     }
-    await chmod(to, source.mode & PERMISSIONS);
+    await chmod(bytesOfText(to), source.mode & PERMISSIONS);
   }
 
   async #directory(from: string, to: string, source: Statx, destination: Statx | null): Promise<void> {
-    if (destination === null) await mkdir(to);
-    const entries = await entriesAt("opendir", from);
+    if (destination === null) await mkdir(bytesOfText(to));
+    const entries = await entriesAt("opendir", bytesOfText(from));
     for (let i = 0; i < entries.length; i += AT_ONCE) {
       const results = await Promise.allSettled(
-        entries.slice(i, i + AT_ONCE).map(async ({ text }) => {
+        entries.slice(i, i + AT_ONCE).map(async (entry) => {
+          const text = entry.bytes === null ? entry.text : textOfBytes(entry.bytes);
           const [source, destination] = [join(from, text), join(to, text)];
           if (!(await this.wanted(source, destination))) return;
           await this.one(source, destination, await this.check(source, destination));
@@ -227,21 +239,23 @@ class Copy {
       const failed = results.find((result) => result.status === "rejected");
       if (failed !== undefined) throw failed.reason;
     }
-    if (destination === null) await chmod(to, source.mode & PERMISSIONS);
+    if (destination === null) await chmod(bytesOfText(to), source.mode & PERMISSIONS);
   }
 
   async #link(from: string, to: string, destination: Statx | null): Promise<void> {
-    let target = await readlink(from);
+    let target = textOfBytes(await readlink(bytesOfText(from), "buffer"));
     if (this.#options.verbatimSymlinks !== true && !isAbsolute(target)) {
       target = resolve(dirname(from), target);
     }
-    if (destination === null) return await symlink(target, to);
+    if (destination === null) return await symlink(bytesOfText(target), bytesOfText(to));
     let old: string;
     try {
-      old = await readlink(to);
+      old = textOfBytes(await readlink(bytesOfText(to), "buffer"));
     } catch (error) {
       // No link: `symlink` says what is there.
-      if (error instanceof UringError && error.code === "EINVAL") return await symlink(target, to);
+      if (error instanceof UringError && error.code === "EINVAL") {
+        return await symlink(bytesOfText(target), bytesOfText(to));
+      }
       throw error;
     }
     if (!isAbsolute(old)) old = resolve(dirname(to), old);
@@ -260,14 +274,14 @@ class Copy {
         throw copyError("ERR_FS_CP_SYMLINK_TO_SUBDIRECTORY", EINVAL, reason, to);
       }
     }
-    await unlink(to);
-    await symlink(target, to);
+    await unlink(bytesOfText(to));
+    await symlink(bytesOfText(target), bytesOfText(to));
   }
 }
 
 async function statAt(syscall: string, path: string, flags: number): Promise<Statx> {
   try {
-    return await Uring.shared.statx(path, { flags, mask: STATX_BASIC_STATS });
+    return await Uring.shared.statx(bytesOfText(path), { flags, mask: STATX_BASIC_STATS });
   } catch (error) {
     throw named(error, syscall);
   }
@@ -289,13 +303,13 @@ async function checkParents(from: string, source: Statx, to: string): Promise<vo
   for (let above = resolve(dirname(to));; above = dirname(above)) {
     let real: string;
     try {
-      real = await realpath(above);
+      real = textOfBytes(await realpath(bytesOfText(above), "buffer"));
     } catch (error) {
       // It will be made.
       if (error instanceof UringError && error.code === "ENOENT" && above !== "/") continue;
       throw error;
     }
-    if (isBelow(await realpath(from), real)) {
+    if (isBelow(textOfBytes(await realpath(bytesOfText(from), "buffer")), real)) {
       throw copyError("ERR_FS_CP_EINVAL", EINVAL, `cannot copy ${from} to a subdirectory of self ${to}`, to);
     }
     return;

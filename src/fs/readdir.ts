@@ -74,21 +74,20 @@ export async function readdir(
   if (withFileTypes) {
     const start = textOf(root);
     return found.map(({ entry, below, type }) =>
-      new Dirent(encoded(entry, wanted), below === "" ? start : join(start, below), type)
+      new Dirent(encoded(entry, wanted), below === "" ? start : join(start, textOf(below)), type)
     );
   }
   return found.map(({ entry, below }) => {
     if (below === "") return encoded(entry, wanted);
-    return wanted === "buffer" || entry.bytes !== null
-      ? nameOf(pathIn(below, entry) as Uint8Array, wanted)
-      : encoded({ text: join(below, entry.text), bytes: null }, wanted);
+    const path = pathIn(below, entry);
+    return typeof path === "string" ? encoded({ text: path, bytes: null }, wanted) : nameOf(path, wanted);
   });
 }
 
 interface Found {
   readonly entry: Entry;
   /** The directory that it is in, from the root on. */
-  readonly below: string;
+  readonly below: string | Uint8Array;
   readonly type: number;
 }
 
@@ -107,7 +106,7 @@ async function collect(
   recursive: boolean,
   found: Found[],
 ): Promise<void> {
-  let level: { path: string | Uint8Array; below: string }[] = [{ path: root, below }];
+  let level: { path: string | Uint8Array; below: string | Uint8Array }[] = [{ path: root, below }];
   while (level.length > 0) {
     const next: typeof level = [];
     for (let i = 0; i < level.length; i += AT_ONCE) {
@@ -118,7 +117,7 @@ async function collect(
           const type = types ? (entry.type === 0 ? await typeOf(path, entry) : entry.type) : 0;
           found.push({ entry, below, type });
           if (recursive && type === DT_DIR) {
-            next.push({ path: pathIn(path, entry), below: join(below, entry.text) });
+            next.push({ path: pathIn(path, entry), below: pathIn(below, entry) });
           }
         }
       }
