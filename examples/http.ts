@@ -5,11 +5,11 @@
  *     deno run --allow-ffi examples/http.ts PORT DIRECTORY
  *     curl -i http://127.0.0.1:PORT/
  *
- * Small files are in memory as whole responses and are looked at again after half a second; others are read piece by piece,
- * as fast as the client takes them. That nothing outside of the directory is opened is the kernel's business
+ * Small files are in memory as whole responses and are looked at again after half a second; others go from the page cache
+ * into the socket and never into the program. That nothing outside of the directory is opened is the kernel's business
  * (`RESOLVE_BENEATH`). It listens on 127.0.0.1 unless told otherwise; port 0 picks a free one. SIGINT and SIGTERM stop it.
  */
-import { Uring } from "uring";
+import { Uring, UringError } from "uring";
 import { listen, type Socket } from "uring/net";
 import { addressText, GRACE_MS, main, portOf, type Serving } from "./common/server.ts";
 import { Cached, Files } from "./http/files.ts";
@@ -18,11 +18,11 @@ import { type Conditions, fileHead, type Meta, plain, select, type Selection } f
 
 /** How much a client may send ahead while a response is on its way. */
 const MAX_AHEAD = 64 * 1024;
-/** So much of a file is read at a time. */
-const PIECE = 128 * 1024;
 /** Seconds after which a client that says nothing is gone. */
 const IDLE_SECONDS = 60;
 const LINGER_SECONDS = 2;
+/** What a client leaves that has gone. */
+const GONE = ["EPIPE", "ECONNRESET", "ECANCELED"];
 
 /** What is kept with a connection. */
 interface Client {
@@ -30,6 +30,8 @@ interface Client {
   input: Uint8Array;
   /** A response is on its way, and the next request has to wait. */
   busy: boolean;
+  /** The head of that response is written. */
+  begun: boolean;
   /** Nothing more comes. */
   ended: boolean;
   /** The last response is written; what still comes is of no interest. */
@@ -90,7 +92,14 @@ class Site {
 
   readonly handlers = {
     open: (socket: Socket<Client>): void => {
-      socket.data = { input: NOTHING, busy: false, ended: false, finished: false, drained: null };
+      socket.data = {
+        input: NOTHING,
+        busy: false,
+        begun: false,
+        ended: false,
+        finished: false,
+        drained: null,
+      };
       socket.timeout(IDLE_SECONDS);
     },
     data: (socket: Socket<Client>, view: Uint8Array): void => {
@@ -167,11 +176,13 @@ class Site {
   /** Answers a request, and goes on with those that came meanwhile. */
   async #later(socket: Socket<Client>, request: Waiting): Promise<void> {
     let goOn = false;
+    socket.data.begun = false;
     try {
       goOn = await this.#respond(socket, request);
     } catch (error) {
       console.error(`http: ${request.target}: ${(error as Error).message}`);
-      socket.write(plain(500, Date.now(), { Connection: "close" }));
+      if (socket.data.begun) socket.terminate();
+      else socket.write(plain(500, Date.now(), { Connection: "close" }));
     }
     const client = socket.data;
     client.busy = false;
@@ -220,17 +231,17 @@ class Site {
     const { start, end } = selection;
     const head = fileHead(meta, selection, Date.now(), request.keepAlive);
     if (!(await write(socket, encoder.encode(head)))) return false;
+    socket.data.begun = true;
     if (request.method === "HEAD" || start === end) return true;
     if (typeof source !== "number") return await write(socket, source.subarray(start, end));
-    const piece = new Uint8Array(Math.min(PIECE, end - start));
-    for (let at = start; at < end;) {
-      const wanted = piece.subarray(0, Math.min(piece.length, end - at));
-      const count = await Uring.shared.read(source, wanted, { offset: at });
-      // The file has become shorter meanwhile: what was promised cannot be kept.
-      if (count === 0 || !(await write(socket, piece.subarray(0, count)))) return false;
-      at += count;
+    try {
+      // Fewer if the file has become shorter meanwhile: what was promised cannot be kept then.
+      return await socket.sendFile(source, start, end - start) === end - start;
+    } catch (error) {
+      if (!(error instanceof UringError && GONE.includes(error.code))) throw error;
+      socket.terminate();
+      return false;
     }
-    return true;
   }
 }
 

@@ -1,96 +1,55 @@
 /**
- * A TCP proxy: whatever a client sends goes to another server, and back.
+ * A TCP proxy: whatever a client sends goes to another server, and back, through pipes of the kernel's and never through the
+ * program.
  *
  *     bun examples/proxy.ts PORT HOST:PORT
  *     deno run --allow-ffi examples/proxy.ts PORT HOST:PORT
  *
  * Each direction ends for itself, so that a client may finish and still get the answer; a reset is passed on as one; and a
- * side that does not read holds back the other instead of filling the memory. It listens on 127.0.0.1 unless told otherwise;
- * port 0 picks a free one. SIGINT and SIGTERM stop it.
+ * side that does not read holds back the other. It listens on 127.0.0.1 unless told otherwise; port 0 picks a free one.
+ * SIGINT and SIGTERM stop it.
  */
-import { connect, listen, type Socket, type SocketHandlers } from "uring/net";
-import { Rest } from "./common/echoing.ts";
+import { type Conn, connect, listen, pipe } from "uring/net";
 import { addressText, GRACE_MS, main, portOf, type Serving } from "./common/server.ts";
 
 const BACKLOG = 4096;
 const CONNECT_MS = 10_000;
 
-/** One of two connections that belong together. */
-class Side {
-  /** What this side has not taken yet of what the other one has sent. */
-  readonly rest = new Rest();
-  /** The other connection; null until it is there. */
-  peer: Socket<Side> | null = null;
+/** Where the server is that clients are for. */
+interface Target {
+  readonly hostname: string;
+  readonly port: number;
 }
 
-const handlers: SocketHandlers<Side> = {
-  data(from, view) {
-    const to = from.data.peer;
-    if (to === null) return;
-    const { rest } = to.data;
-    const taken = rest.empty ? to.write(view) : 0;
-    if (taken < 0 || taken === view.length) return;
-    rest.keep(view.subarray(taken));
-    from.pause();
-  },
-  drain(to) {
-    const { rest, peer: from } = to.data;
-    rest.give(to);
-    if (!rest.empty || from === null) return;
-    if (from.ended) to.end();
-    else from.resume();
-  },
-  end(from) {
-    const to = from.data.peer;
-    if (to?.data.rest.empty === true) to.end();
-  },
-  close(socket, error) {
-    const { peer } = socket.data;
-    if (peer === null || peer.closed) return;
-    // When both have finished, the other one ends by itself, after what is still on its way.
-    if (error !== undefined || !socket.ended || !peer.ended) peer.terminate();
-  },
-  // `close` is told of it, too.
-  error() {},
-};
-
-/** Connects a client that has come to the server that it is for. */
-async function join(client: Socket<Side>, hostname: string, port: number): Promise<void> {
-  client.data = new Side();
-  client.pause();
+/** Joins a client with the server until both have finished. */
+async function join(client: Conn, target: Target): Promise<void> {
+  await using from = client;
+  let server: Conn;
   try {
-    const data = new Side();
-    data.peer = client;
-    const server = await connect<Side>({
-      hostname,
-      port,
-      allowHalfOpen: true,
-      timeout: CONNECT_MS,
-      socket: handlers,
-      data,
-    });
-    client.data.peer = server;
-    // It may have gone meanwhile.
-    if (client.closed) server.terminate();
-    else client.resume();
+    server = await connect({ ...target, timeout: CONNECT_MS });
   } catch (error) {
     console.error(`proxy: ${(error as Error).message}`);
-    client.terminate();
+    await from.terminate();
+    return;
+  }
+  await using to = server;
+  try {
+    await Promise.all([pipe(from, to), pipe(to, from)]);
+  } catch {
+    // One has broken, or the server of the proxy stops: so shall the other.
+    await Promise.all([from.terminate(), to.terminate()]);
   }
 }
 
-function serve(port: number, host: string, target: string): Serving {
-  const [, name, bracketed, targetPort] = /^(?:([^:[\]]+)|\[(.+)\]):(\d+)$/.exec(target) ?? [];
+function serve(port: number, host: string, text: string): Serving {
+  const [, name, bracketed, targetPort] = /^(?:([^:[\]]+)|\[(.+)\]):(\d+)$/.exec(text) ?? [];
   const hostname = name ?? bracketed;
-  if (hostname === undefined) throw new RangeError(`"${target}" is no HOST:PORT`);
-  const upstream = portOf(targetPort);
-  const listener = listen<Side>({
-    port,
-    hostname: host,
-    backlog: BACKLOG,
-    allowHalfOpen: true,
-    socket: { ...handlers, open: (client) => void join(client, hostname, upstream) },
-  });
+  if (hostname === undefined) throw new RangeError(`"${text}" is no HOST:PORT`);
+  const target = { hostname, port: portOf(targetPort) };
+  const listener = listen({ port, hostname: host, backlog: BACKLOG });
+  void (async () => {
+    for await (const client of listener) void join(client, target);
+  })();
   return { address: addressText(listener.addr), stop: () => listener.drain(GRACE_MS) };
 }
 

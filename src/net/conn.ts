@@ -398,6 +398,12 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     return this.#closing.promise;
   }
 
+  /** {@link Conn.close}, but what the kernel has not sent is lost, and TCP tells the other end so (`ECONNRESET`). */
+  terminate(): Promise<void> {
+    if (!this.#gone) this.socket.terminate();
+    return this.close();
+  }
+
   /** The same as {@link Conn.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();

@@ -54,6 +54,20 @@ test("close in the middle of a read, of a loop, of a stream, of a write", { skip
   }
 });
 
+test("terminate resets the connection, though something waits to be sent", { skip }, async () => {
+  const [a, b] = await pair();
+  const writing = failure(a.write(new Uint8Array(64 << 20)), "write");
+  await within(a.terminate(), "terminate");
+  assert.equal((await writing).code, "ECANCELED");
+  const draining = async (): Promise<void> => {
+    for await (const _ of b);
+  };
+  assert.equal((await failure(draining(), "read")).code, "ECONNRESET");
+  await a.terminate();
+  await b.close();
+  await b.terminate();
+});
+
 test(
   "many connections closed at once while they read: no descriptor is closed twice or left",
   { skip },
