@@ -27,10 +27,11 @@ import { inotify_event } from "../ffi/structs.ts";
 import { system } from "../ffi/system.ts";
 import { Uring, UringError } from "../mod.ts";
 import { checkFlag, integer, optionsOf, type PathLike, pathOf, signalOf } from "./arguments.ts";
+import { bytesOfText, shown, textOfBytes } from "./byte_names.ts";
 import { call, textOf } from "./calls.ts";
 import { checkNameEncoding, type Encoding, type NameEncoding, nameOf } from "./encoding.ts";
 import { AbortError, typeError } from "./errors.ts";
-import { entriesAt, join, pathIn } from "./scan.ts";
+import { entriesAt, type Entry, join, pathIn } from "./scan.ts";
 import { type Ignore, type Ignored, ignoredBy } from "./watch_ignore.ts";
 
 /** Options of {@link watch}. */
@@ -134,7 +135,7 @@ class Watcher {
   readonly #root: string | Uint8Array;
   readonly #recursive: boolean;
   readonly #ignored: Ignored;
-  /** By watch number: the directory from the root on, or null for a file that is watched itself. */
+  /** By watch number: the directory from the root on (see `byte_names.ts`), or null for a file that is watched itself. */
   readonly #watched = new Map<number, string | null>();
   readonly #buffer = new Uint8Array(new ArrayBuffer(BUFFER));
   #fd = -1;
@@ -167,7 +168,12 @@ class Watcher {
   }
 
   #pathOf(below: string): string | Uint8Array {
-    return below === "" ? this.#root : pathIn(this.#root, { text: below, bytes: null });
+    if (below === "") return this.#root;
+    const path = bytesOfText(below);
+    return pathIn(
+      this.#root,
+      typeof path === "string" ? { text: path, bytes: null } : { text: "", bytes: path },
+    );
   }
 
   /** Watches a directory and, where that was asked for, those in it. */
@@ -175,13 +181,13 @@ class Watcher {
     this.#watch(this.#pathOf(below), below);
     if (!this.#recursive) return;
     for (const entry of await entriesAt("watch", this.#pathOf(below))) {
-      if (entry.type === DT_DIR) await this.#addLater(join(below, entry.text));
+      if (entry.type === DT_DIR) await this.#addLater(join(below, textOfEntry(entry)));
     }
   }
 
   /** {@link Watcher.#add} of what may be gone by now, unless it is left out. */
   async #addLater(below: string): Promise<void> {
-    if (this.#ignored(below)) return;
+    if (this.#ignored(shown(below))) return;
     try {
       const path = this.#pathOf(below);
       const about = await this.#uring.statx(path, { flags: AT_SYMLINK_NOFOLLOW, mask: STATX_TYPE });
@@ -217,12 +223,12 @@ class Watcher {
       const eventType = (mask & NAMES) !== 0 ? "rename" : "change";
       changes.push({ eventType, name: this.#tell(below, name) });
       if (this.#recursive && (mask & IN_ISDIR) !== 0 && (mask & (IN_CREATE | IN_MOVED_TO)) !== 0) {
-        made.push(join(below ?? "", new TextDecoder().decode(name)));
+        made.push(join(below ?? "", textOfBytes(name)));
       }
     }
     for (const below of made) {
       await this.#addLater(below);
-      if (!this.#ignored(below)) changes.push(...await this.#inside(below));
+      if (!this.#ignored(shown(below))) changes.push(...await this.#inside(below));
     }
     const decoder = new TextDecoder();
     return { changes: changes.filter(({ name }) => !this.#ignored(decoder.decode(name))), lost };
@@ -233,9 +239,9 @@ class Watcher {
     try {
       const changes: Change[] = [];
       for (const entry of await entriesAt("watch", this.#pathOf(below))) {
-        const path = join(below, entry.text);
-        changes.push({ eventType: "rename", name: new TextEncoder().encode(path) });
-        if (entry.type === DT_DIR && !this.#ignored(path)) changes.push(...await this.#inside(path));
+        const path = join(below, textOfEntry(entry));
+        changes.push({ eventType: "rename", name: bytesOfName(path) });
+        if (entry.type === DT_DIR && !this.#ignored(shown(path))) changes.push(...await this.#inside(path));
       }
       return changes;
     } catch (error) {
@@ -247,9 +253,10 @@ class Watcher {
   #tell(below: string | null, name: Uint8Array): Uint8Array {
     if (below !== null && name.length > 0) return below === "" ? name : bytesOfJoin(below, name);
     // The watched one itself.
-    const path = textOf(this.#root).replace(/\/+$/, "");
+    const root = typeof this.#root === "string" ? this.#root : textOfBytes(this.#root);
+    const path = root.replace(/\/+$/, "");
     const own = path.slice(path.lastIndexOf("/") + 1);
-    return new TextEncoder().encode(below === null || below === "" ? own : below);
+    return bytesOfName(below === null || below === "" ? own : below);
   }
 
   close(): void {
@@ -264,8 +271,17 @@ function nameAt(bytes: Uint8Array, start: number, size: number): Uint8Array {
   return padded.slice(0, end < 0 ? size : end);
 }
 
+function textOfEntry({ text, bytes }: Entry): string {
+  return bytes === null ? text : textOfBytes(bytes);
+}
+
+function bytesOfName(text: string): Uint8Array {
+  const path = bytesOfText(text);
+  return typeof path === "string" ? new TextEncoder().encode(path) : path;
+}
+
 function bytesOfJoin(below: string, name: Uint8Array): Uint8Array {
-  const path = pathIn(new TextEncoder().encode(below), { text: "", bytes: name });
+  const path = pathIn(bytesOfName(below), { text: "", bytes: name });
   return path as Uint8Array;
 }
 

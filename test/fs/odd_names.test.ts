@@ -100,13 +100,21 @@ for (const [what, name] of Object.entries(NAMES)) {
     const made = Buffer.from(await fs.mkdtemp(at(name, "t-"), "buffer") as unknown as Uint8Array);
     assert.ok((await fs.stat(made)).isDirectory());
     await fs.rmdir(made);
-    const watching = fs.watch(at(name), "buffer");
-    const first = watching.next();
-    const change = setInterval(() => void fs.chmod(at(name, name), 0o755).catch(() => {}), 20);
-    const { value } = await within(first, "a change");
-    clearInterval(change);
-    assert.deepEqual(value?.filename, name);
-    await watching.return(undefined);
+    for (
+      const [path, changed, told] of [
+        [at(name), at(name, name), name],
+        [at(name), at(name, name, "file"), Buffer.concat([name, slash, Buffer.from("file")])],
+        [at(name, name), at(name, name), name],
+      ] as const
+    ) {
+      const watching = fs.watch(path, { recursive: true, encoding: "buffer" });
+      const first = watching.next();
+      const change = setInterval(() => void fs.utimes(changed, 1, 1).catch(() => {}), 5);
+      const { value } = await within(first, "a change");
+      clearInterval(change);
+      assert.equal(value?.filename?.toString("hex"), told.toString("hex"));
+      await watching.return(undefined);
+    }
     await fs.rm(at(name), { recursive: true });
     await fs.rm(at("from"), { recursive: true });
     assert.deepEqual(await fs.readdir(dir.path), []);
