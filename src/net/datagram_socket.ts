@@ -16,65 +16,18 @@ import {
   type SocketBytes,
   socketBytes,
 } from "./datagram_address.ts";
-import { Arrival, type DatagramInfo } from "./datagram_message.ts";
+import { Arrival } from "./datagram_message.ts";
 import { DatagramReceiver, type DatagramRoom, type DatagramSink } from "./datagram_receiver.ts";
-import { DatagramSender, MOST_DATA, type SenderSink } from "./datagram_sender.ts";
+import { bytesOf, checkSegment, DatagramSender, type SenderSink } from "./datagram_sender.ts";
+import type {
+  Datagram,
+  DatagramHandlers,
+  OutgoingDatagram,
+  ReceivedDatagram,
+  ReceiveOptions,
+} from "./datagram_types.ts";
 import { type Engine, engineOf } from "./engine.ts";
 import { at, closedError } from "./errors.ts";
-
-/** A datagram, in memory of its own. */
-export interface Datagram<A extends DatagramAddress = DatagramAddress> extends DatagramInfo {
-  /** The data. */
-  readonly data: Uint8Array;
-  /** Where it comes from. The same object may come again. */
-  readonly remoteAddr: A;
-}
-
-/** What {@link DatagramSocket.receive} into a buffer tells. */
-export interface ReceivedDatagram<A extends DatagramAddress = DatagramAddress> extends DatagramInfo {
-  /** How many bytes of the buffer are the datagram. */
-  readonly length: number;
-  /** Where it comes from. */
-  readonly remoteAddr: A;
-}
-
-/**
- * What a socket calls when something happens. Each may be absent, and may be an `async` function. What a handler throws, or
- * rejects with, goes to {@link DatagramHandlers.error}; the socket goes on.
- */
-export interface DatagramHandlers<S, A extends DatagramAddress> {
-  /**
-   * A datagram has arrived. `view` is memory that the kernel has filled and will fill again: it is valid until this
-   * returns, as `info` is. What is to be kept must be copied (`view.slice()`). `address` may be kept.
-   */
-  data?(socket: S, view: Uint8Array, address: A, info: DatagramInfo): unknown;
-  /** There is room again, after {@link DatagramSocket.trySend} had returned false. */
-  drain?(socket: S): unknown;
-  /**
-   * A datagram could not be sent by {@link DatagramSocket.trySend} (then the error has the address), the network has
-   * reported something (`ECONNREFUSED` on a connected socket), or a handler has thrown. Without this handler failures to
-   * send go unheard, as datagrams that are lost on the way do, and what handlers throw is an uncaught exception.
-   */
-  error?(socket: S, error: Error): unknown;
-  /** It is closed: the last that is called. */
-  close?(socket: S): unknown;
-}
-
-/** Options of {@link DatagramSocket.receive}. */
-export interface ReceiveOptions {
-  /** Gives up when it aborts; the promise rejects with the signal's reason. Nothing that arrives is lost by it. */
-  signal?: AbortSignal | undefined;
-}
-
-/** A datagram to send. */
-export interface OutgoingDatagram<T extends DatagramTarget = DatagramTarget> {
-  /** The data: at most 65,507 bytes over IPv4. */
-  readonly data: Uint8Array | string;
-  /** Where to; not on a connected socket. */
-  readonly address?: T | undefined;
-  /** Cut the data into datagrams of so many bytes, the last of which may be shorter (`UDP_SEGMENT`, Linux 4.18). */
-  readonly segmentSize?: number | undefined;
-}
 
 /** What a datagram socket is made of. @internal */
 export interface DatagramSpec<S> {
@@ -82,6 +35,8 @@ export interface DatagramSpec<S> {
   readonly fd: number;
   readonly room: DatagramRoom;
   readonly limit: number;
+  /** Whether datagrams to one destination may be sent as one. */
+  readonly runs: boolean;
   readonly handlers: DatagramHandlers<S, DatagramAddress> | undefined;
   readonly signal: AbortSignal | undefined;
   /** Runs at the end, when the descriptor is closed. */
@@ -96,30 +51,11 @@ interface Waiter {
 // Of all sockets of this thread.
 let addresses: AddressCache | null = null;
 
-const encoder = new TextEncoder();
-
 /** How long until a message that found the socket full is tried again, at most: milliseconds. */
 const MOST_DELAY = 32;
 
 /** How long closing waits for what is being sent: milliseconds. */
 const PATIENCE = 100;
-
-/** The bytes of what is to be sent. */
-export function bytesOf(data: Uint8Array | string): Uint8Array {
-  const bytes = typeof data === "string" ? encoder.encode(data) : data;
-  if (!(bytes instanceof Uint8Array)) throw new TypeError("data must be a Uint8Array or a string");
-  if (bytes.length > MOST_DATA) {
-    throw new RangeError(`A datagram has at most ${MOST_DATA} bytes, not ${bytes.length}`);
-  }
-  return bytes;
-}
-
-function checkSegment(segmentSize: number): number {
-  if (!Number.isInteger(segmentSize) || segmentSize < 0 || segmentSize > MOST_DATA) {
-    throw new RangeError(`segmentSize must be an integer from 0 to ${MOST_DATA}, not ${segmentSize}`);
-  }
-  return segmentSize;
-}
 
 /**
  * A socket for datagrams. Receive in one of two ways: with handlers, or with `receive` and `for await`.
@@ -158,7 +94,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
     this.#engine = engineOf(spec.uring);
     this.#handlers = spec.handlers ?? {};
     this.#receiver = new DatagramReceiver(this.#driver, spec.fd, spec.room, this);
-    this.#sender = new DatagramSender(this.#engine, spec.fd, this);
+    this.#sender = new DatagramSender(this.#engine, spec.fd, this, spec.runs);
     spec.signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (spec.handlers !== undefined) this.#receiver.start();
   }
@@ -400,6 +336,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
     const bytes = bytesOf(data);
     checkSegment(segmentSize);
     if (this.#closing !== null) throw this.#closedReason();
+    this.#driver.assertOpen();
     return this.#sender.send(bytes, this.#targetBytes(address), segmentSize, null);
   }
 
@@ -439,7 +376,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
   #submit(bytes: Uint8Array, name: SocketBytes | null, segmentSize: number): Promise<number> {
     return new Promise((resolve, reject) => {
       const go = (): void => {
-        if (this.#closing !== null) reject(this.#closedReason());
+        if (this.#closing !== null || this.#driver.closed) reject(this.#closedReason());
         else if (
           !this.#sender.send(bytes, name, segmentSize, (error, length) => {
             if (error === null) resolve(length);
@@ -464,6 +401,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
       segmentSize: checkSegment(segmentSize),
     }));
     if (this.#closing !== null) throw this.#closedReason();
+    this.#driver.assertOpen();
     let sum = 0;
     let failure: { error: UringError; name: SocketBytes | null } | null = null;
     let left = batch.length;
@@ -475,10 +413,12 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
     };
     for (const { bytes, name, segmentSize } of batch) {
       const sent = (error: UringError | null, length: number): void => end(error, name, length);
-      while (this.#closing === null && !this.#sender.send(bytes, name, segmentSize, sent)) {
+      while (
+        this.#closing === null && !this.#driver.closed && !this.#sender.send(bytes, name, segmentSize, sent)
+      ) {
         await new Promise<void>((resolve) => this.#senders.push(resolve));
       }
-      if (this.#closing !== null) end(closedError("send"), null, 0);
+      if (this.#closing !== null || this.#driver.closed) end(closedError("send"), null, 0);
     }
     if (batch.length > 0) await done.promise;
     if (failure === null) return sum;

@@ -24,9 +24,15 @@ const engines = new WeakMap<Uring, Engine>();
 export interface Outgoing {
   /** Puts what there is into the ring: called before a submission. */
   gather(): void;
-  /** What was put into {@link Engine.promptEntry} has failed; {@link Outgoing.settled} follows. */
+  /** The ring is closed. */
+  abandon(): void;
+}
+
+/** What is sent without a completion unless it fails. */
+export interface Prompt {
+  /** It has failed; {@link Prompt.settled} follows. */
   failed(res: number): void;
-  /** What was put there has ended. */
+  /** It has ended. */
   settled(): void;
   /** The ring is closed. */
   abandon(): void;
@@ -65,8 +71,8 @@ export class Engine {
 
   #outputs: Outgoing[] = [];
   // What was sent with the last submission and has no completion unless it failed.
-  #prompt: Outgoing[] = [];
-  #spare: Outgoing[] = [];
+  #prompt: Prompt[] = [];
+  #spare: Prompt[] = [];
   #messages = 0;
   #starved: AnySocket[] = [];
   #turn = -1;
@@ -116,7 +122,7 @@ export class Engine {
   }
 
   /** An entry for a send that never waits, or null when there is none. */
-  promptEntry(output: Outgoing): Sqe | null {
+  promptEntry(output: Prompt): Sqe | null {
     const { driver } = this;
     if (!driver.prompt) return null;
     const sqe = driver.bare(this.#prompt.length);

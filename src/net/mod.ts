@@ -43,14 +43,14 @@ export {
 } from "./datagram_address.ts";
 export { type DatagramInfo, type PacketInfo } from "./datagram_message.ts";
 export { type DatagramOptions } from "./datagram_options.ts";
+export { DatagramSocket } from "./datagram_socket.ts";
 export {
   type Datagram,
   type DatagramHandlers,
-  DatagramSocket,
   type OutgoingDatagram,
   type ReceivedDatagram,
   type ReceiveOptions,
-} from "./datagram_socket.ts";
+} from "./datagram_types.ts";
 export { OwnedDescriptor, type ReceivedDescriptors, type SendableDescriptor } from "./descriptors.ts";
 export { type GroupOptions } from "./multicast.ts";
 export { type SendFromOptions, udp, type UdpHandlers, type UdpOptions, UdpSocket } from "./udp.ts";

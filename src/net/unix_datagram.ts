@@ -21,7 +21,9 @@ import {
   opened,
   withAddress,
 } from "./datagram_options.ts";
-import { bytesOf, type DatagramHandlers, DatagramSocket, type DatagramSpec } from "./datagram_socket.ts";
+import { bytesOf } from "./datagram_sender.ts";
+import { DatagramSocket, type DatagramSpec } from "./datagram_socket.ts";
+import type { DatagramHandlers } from "./datagram_types.ts";
 import { descriptorNumbers, MOST_DESCRIPTORS, type SendableDescriptor } from "./descriptors.ts";
 import { setSocketOption } from "./socket_option.ts";
 
@@ -132,6 +134,7 @@ export function unixDatagram(options: UnixDatagramOptions = {}): UnixDatagramSoc
         controlRoom: rightsSpace(descriptors) + (credentials === true ? CREDENTIALS_SPACE : 0),
       },
       limit,
+      runs: false,
       handlers: socket as DatagramSpec<UnixDatagramSocket>["handlers"],
       signal,
       closed: async () => {

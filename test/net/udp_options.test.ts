@@ -57,6 +57,60 @@ test("segments: one send, many datagrams", { skip }, async () => {
   }
 });
 
+test("what goes to one destination goes as one, and arrives as it was", { skip }, async () => {
+  await using one = udp({ hostname: HOST, limit: 2000, receiveBufferSize: 1 << 20 });
+  await using other = udp({ hostname: HOST, limit: 2000, receiveBufferSize: 1 << 20 });
+  await using both = udp({ hostname: HOST, gro: true, limit: 2000, receiveBufferSize: 1 << 20 });
+  for (const coalesce of [true, false]) {
+    await using sender = udp({ hostname: HOST, coalesce });
+    const toOne: Uint8Array[] = [];
+    const toOther: Uint8Array[] = [];
+    // Of one length and of others, short ones at the end of a run, empty ones, in turns and in a row.
+    for (let i = 0; i < 150; i++) {
+      const length = i % 50 === 49 ? 0 : i % 10 === 9 ? 60 : i % 30 > 20 ? 300 : 100;
+      const sent = Uint8Array.from({ length }, (_, j) => i + j);
+      toOne.push(sent);
+      assert.ok(sender.trySend(sent, one.addr));
+      if (i % 3 === 0) {
+        toOther.push(sent);
+        assert.ok(sender.trySend(sent, other.addr));
+      }
+      assert.ok(sender.trySend(sent.subarray(0, 50), both.addr));
+    }
+    for (const sent of toOne) assert.deepEqual((await within(one.receive(), "a datagram")).data, sent);
+    for (const sent of toOther) assert.deepEqual((await within(other.receive(), "a datagram")).data, sent);
+    let taken = 0;
+    let whole = 0;
+    for (let left = 150; left > 0;) {
+      const { data, segmentSize } = await within(both.receive(), "a run");
+      if (segmentSize > 0) whole++;
+      const count = segmentSize === 0 ? 1 : Math.ceil(data.length / segmentSize);
+      left -= count;
+      taken += count;
+    }
+    assert.equal(taken, 150);
+    if (!coalesce) assert.equal(whole, 0);
+  }
+});
+
+test("runs that are sent with promises tell each length", { skip }, async () => {
+  await using receiver = udp({ hostname: HOST });
+  await using sender = udp({ hostname: HOST, connect: receiver.addr });
+  const lengths = [10, 10, 10, 7, 10, 10, 3];
+  const sent = await Promise.all(lengths.map((length) => sender.send(new Uint8Array(length))));
+  assert.deepEqual(sent, lengths);
+  for (const length of lengths) assert.equal((await receiver.receive()).data.length, length);
+  assert.equal(await sender.sendMany(lengths.map((length) => ({ data: new Uint8Array(length) }))), 60);
+  for (const length of lengths) assert.equal((await receiver.receive()).data.length, length);
+  await receiver.close();
+  // Nobody is there: the first is told so when the second goes out, and that alone.
+  const results = await Promise.allSettled(Array.from({ length: 5 }, () => sender.send("x")));
+  await sleep(20);
+  const again = await Promise.allSettled(Array.from({ length: 5 }, () => sender.send("x")));
+  const failed = [...results, ...again].filter(({ status }) => status === "rejected");
+  assert.ok(failed.length < 10, `${failed.length}`);
+});
+
 test("datagrams that come in a row are taken as one", { skip }, async () => {
   await using sender = udp({ hostname: HOST });
   await using receiver = udp({ hostname: HOST, gro: true });
@@ -318,7 +372,7 @@ const noNetworks = firstReason(
 );
 
 test(
-  "on a network card: groups, broadcasts, segments",
+  "on a network card: groups, broadcasts, segments, and what is too long for them",
   { skip: noNetworks },
   async () => {
     const setUp = `ip link set lo up && ip link add left type veth peer name right &&
@@ -334,11 +388,19 @@ test(
     say((await s.receive()).data.length);
     await s.send(new Uint8Array(5000), { hostname: "10.77.0.1", port: 4000 }, { segmentSize: 1400 });
     for (let i = 0; i < 4; i++) say((await s.receive()).data.length);
+    // Too long for the network to be sent as one: the kernel breaks each into fragments.
+    const t = udp({ hostname: "10.77.0.1" });
+    t.joinGroup("${GROUP}", { interface: "left" });
+    t.setMulticastInterface("left");
+    const far = { hostname: "10.77.0.9", port: 4000 };
+    const long = await Promise.all([1, 2, 3].map(() => t.send(new Uint8Array(1700), far)));
+    const short = await Promise.all([1, 2, 3].map(() => t.send(new Uint8Array(700), far)));
+    say(long.join(), short.join());
     s.setMulticastLoopback(false);
     await s.send("unheard", { hostname: "${GROUP}", port: 4000 });
     await s.send("after that", all);
     say((await s.receive()).data.length);`;
     const said = await outputOf(body, ["unshare", "-n", "sh", "-c", setUp, "sh"]);
-    assert.equal(said, `5 ${GROUP} 10.77.0.1\n9\n1400\n1400\n1400\n800\n10\n`);
+    assert.equal(said, `5 ${GROUP} 10.77.0.1\n9\n1400\n1400\n1400\n800\n1700,1700,1700 700,700,700\n10\n`);
   },
 );
