@@ -184,7 +184,7 @@ function contender(
 
 const TITLES: Readonly<Record<Kind, (unit: string) => string>> = {
   cpu: (unit) => `the server's CPU time per ${unit}`,
-  wall: (unit) => `time per ${unit}, one client`,
+  wall: (unit) => `time per ${unit}`,
   roundTrip: () => "median round trip",
 };
 

@@ -1,28 +1,34 @@
 /**
- * A TCP server that sends back what it receives, on several cores: a thread for each, with a ring and a listener of its
- * own. All listen at the same port (`reusePort`), and the kernel spreads the connections over them; no thread waits for
- * another.
+ * A TCP server that sends back what it receives, on several cores: a thread for each, with a ring of its own.
  *
  *     bun examples/workers.ts PORT
- *     deno run --allow-ffi --allow-read examples/workers.ts PORT --workers 4
+ *     deno run --allow-ffi --allow-read examples/workers.ts PORT --workers 4 --spread dealt
  *
- * As many threads as there are CPUs unless told otherwise. (Deno reads a Worker's program when it starts: hence the second
+ * `hashed`: every thread listens at the same port (`reusePort`), and the kernel spreads the connections over them, by their
+ * addresses. `dealt`: the first thread accepts all of them and hands each to the next Worker, from ring to ring, which
+ * evens out what few connections do that last long.
+ *
+ * As many Workers as there are CPUs unless told otherwise. (Deno reads a Worker's program when it starts: hence the second
  * permission.) It listens on 127.0.0.1; port 0 picks a free one. SIGINT and SIGTERM stop it.
  */
-import { main, portOf, type Serving, StartError } from "./common/server.ts";
+import { listen } from "uring/net";
+import { echoing } from "./common/echoing.ts";
+import { GRACE_MS, main, portOf, type Serving, StartError } from "./common/server.ts";
+import type { Answer, Question } from "./workers/thread.ts";
 
+const HOSTNAME = "127.0.0.1";
 const MOST = 256;
 
-/** A thread, spoken to in turns: each message has one answer. */
+/** A Worker, spoken to in turns: each question has one answer. */
 class Thread {
   readonly #worker = new Worker(new URL("./workers/thread.ts", import.meta.url), { type: "module" });
-  #resolve: ((answer: number) => void) | null = null;
+  #resolve: ((answer: Answer) => void) | null = null;
   #reject: ((error: Error) => void) | null = null;
 
   constructor() {
-    this.#worker.onmessage = ({ data }: MessageEvent<number | string>) => {
-      if (typeof data === "number") this.#resolve?.(data);
-      else this.#reject?.(new StartError(data));
+    this.#worker.onmessage = ({ data }: MessageEvent<Answer>) => {
+      if (data.error === undefined) this.#resolve?.(data);
+      else this.#reject?.(new StartError(data.error));
     };
     this.#worker.onerror = (event) => {
       event.preventDefault();
@@ -31,13 +37,13 @@ class Thread {
   }
 
   /** Waits until the thread is there: what is told earlier may be lost. */
-  ready(): Promise<number> {
+  ready(): Promise<Answer> {
     return new Promise((resolve, reject) => [this.#resolve, this.#reject] = [resolve, reject]);
   }
 
-  ask(message: number | "stop"): Promise<number> {
+  ask(question: Question): Promise<Answer> {
     const answer = this.ready();
-    this.#worker.postMessage(message);
+    this.#worker.postMessage(question);
     return answer;
   }
 
@@ -46,18 +52,20 @@ class Thread {
   }
 }
 
-async function serve(port: number, count: number): Promise<Serving> {
+/** Runs `serve` beside so many threads, and ends them after what it gives, or after its failure. */
+async function withThreads(
+  count: number,
+  serve: (threads: readonly Thread[]) => Promise<Serving>,
+): Promise<Serving> {
   const threads = Array.from({ length: count }, () => new Thread());
   const end = (): void => threads.forEach((thread) => thread.end());
   try {
     await Promise.all(threads.map((thread) => thread.ready()));
-    // The first picks the port if it is free to.
-    const [first, ...others] = threads;
-    const bound = await first!.ask(port);
-    await Promise.all(others.map((thread) => thread.ask(bound)));
+    const { address, stop } = await serve(threads);
     return {
-      address: `127.0.0.1:${bound}`,
+      address,
       async stop() {
+        await stop();
         await Promise.all(threads.map((thread) => thread.ask("stop")));
         end();
       },
@@ -68,14 +76,32 @@ async function serve(port: number, count: number): Promise<Serving> {
   }
 }
 
+async function serveHashed([first, ...others]: readonly Thread[], port: number): Promise<Serving> {
+  // The first picks the port if it is free to.
+  const { port: bound = 0 } = await first!.ask({ port });
+  await Promise.all(others.map((thread) => thread.ask({ port: bound })));
+  return { address: `${HOSTNAME}:${bound}`, stop: async () => {} };
+}
+
+async function serveDealt(threads: readonly Thread[], port: number): Promise<Serving> {
+  const answers = await Promise.all(threads.map((thread) => thread.ask("inbox")));
+  const handTo = answers.flatMap(({ inbox }) => inbox ?? []);
+  const { backlog } = echoing;
+  const listener = listen({ port, hostname: HOSTNAME, backlog, handTo });
+  return { address: `${HOSTNAME}:${listener.port}`, stop: () => listener.drain(GRACE_MS) };
+}
+
+const WAYS: Readonly<Record<string, typeof serveHashed>> = { hashed: serveHashed, dealt: serveDealt };
+
 await main({
   name: "workers",
-  usage: "PORT [--workers COUNT]",
+  usage: "PORT [--workers COUNT] [--spread hashed|dealt]",
   positionals: 1,
-  options: ["workers"],
-  serve({ positionals: [port], options }) {
-    const count = Number(options["workers"] ?? navigator.hardwareConcurrency);
+  options: ["workers", "spread"],
+  serve({ positionals: [text], options: { workers = navigator.hardwareConcurrency, spread = "hashed" } }) {
+    const [count, port, way] = [Number(workers), portOf(text), WAYS[spread]];
     if (!Number.isInteger(count) || count < 1 || count > MOST) throw new RangeError(`1 to ${MOST} workers`);
-    return serve(portOf(port), count);
+    if (way === undefined) throw new RangeError(`no way "${spread}"`);
+    return withThreads(count, (threads) => way(threads, port));
   },
 });

@@ -1,32 +1,46 @@
-/**
- * A thread of `workers.ts`: told a port, it listens there and answers with the port; told to stop, it answers when nothing
- * is left of it. What is not a number is an error.
- */
-import { listen, type Listener, UringError } from "uring/net";
-import { GRACE_MS } from "../common/server.ts";
+/** A Worker of `workers.ts`. */
+import { listen, type Listener, type RingAddress, UringError } from "uring/net";
 import { echoing } from "../common/echoing.ts";
+import { GRACE_MS } from "../common/server.ts";
+
+/** What it is told: to listen at a port that others share, to take the connections that it is handed, or to stop. */
+export type Question = { readonly port: number } | "inbox" | "stop";
+
+/** What it answers: its port, or where to hand connections; what went wrong. */
+export interface Answer {
+  readonly port?: number;
+  readonly inbox?: RingAddress;
+  readonly error?: string;
+}
 
 /** The thread's side of a `Worker`. */
 interface Thread {
-  onmessage: ((event: MessageEvent<number | "stop">) => void) | null;
-  postMessage(message: number | string): void;
+  onmessage: ((event: MessageEvent<Question>) => void) | null;
+  postMessage(answer: Answer): void;
 }
 const thread = globalThis as unknown as Thread;
 
 let listener: Listener | null = null;
 
+async function answer(question: Question): Promise<Answer> {
+  if (question === "stop") {
+    await listener?.drain(GRACE_MS);
+    return {};
+  }
+  if (question === "inbox") {
+    listener = listen({ ...echoing, inbox: true });
+    return { inbox: listener.inbox! };
+  }
+  listener = listen({ ...echoing, port: question.port, hostname: "127.0.0.1", reusePort: true });
+  return { port: listener.port };
+}
+
 thread.onmessage = async ({ data }) => {
   try {
-    if (data === "stop") {
-      await listener?.drain(GRACE_MS);
-      thread.postMessage(0);
-      return;
-    }
-    listener = listen({ ...echoing, port: data, hostname: "127.0.0.1", reusePort: true });
-    thread.postMessage(listener.port);
+    thread.postMessage(await answer(data));
   } catch (error) {
     if (!(error instanceof UringError)) throw error;
-    thread.postMessage(error.message);
+    thread.postMessage({ error: error.message });
   }
 };
-thread.postMessage(0);
+thread.postMessage({});

@@ -22,16 +22,22 @@ function exchange(port: number, data: Uint8Array): Promise<Buffer> {
   });
 }
 
-test("workers.ts listens in several threads at one port", { skip }, async () => {
-  await beside("workers.ts", ["0", "--workers", "3"], async ({ port }) => {
-    assert.equal(listeners(port), 3);
-    await Promise.all(Array.from({ length: 60 }, async (_, i) => {
-      const data = randomBytes(i * 5000);
-      assert.ok((await exchange(port, data)).equals(data), `${data.length} bytes`);
-    }));
-    const second = await ended("workers.ts", [String(port), "--workers", "x"], PERMISSIONS);
-    assert.equal(second.status, 2);
-  }, PERMISSIONS);
+for (const [spread, count] of [["hashed", 3], ["dealt", 1]] as const) {
+  test(`workers.ts, ${spread}: sends back what many clients send`, { skip }, async () => {
+    await beside("workers.ts", ["0", "--workers", "3", "--spread", spread], async ({ port }) => {
+      assert.equal(listeners(port), count);
+      await Promise.all(Array.from({ length: 60 }, async (_, i) => {
+        const data = randomBytes(i * 5000);
+        assert.ok((await exchange(port, data)).equals(data), `${data.length} bytes`);
+      }));
+    }, PERMISSIONS);
+  });
+}
+
+test("workers.ts wants a port, a number of Workers, a way", { skip }, async () => {
+  for (const args of [[], ["0", "--workers", "x"], ["0", "--workers", "0"], ["0", "--spread", "x"]]) {
+    assert.equal((await ended("workers.ts", args, PERMISSIONS)).status, 2, args.join(" "));
+  }
 });
 
 test("workers.ts says so when the port is taken", { skip }, async () => {
