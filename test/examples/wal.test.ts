@@ -13,6 +13,10 @@ checkLeaks({ sharedRings: 1 });
 // The suite runs four times (two runtimes, with liburing and without): together at least 200.
 const KILLS = 50;
 const LINES = 4000;
+const SECTOR_KILLS = 10;
+const SECTOR = 4096;
+/** What a record has before its payload. */
+const HEADER = 8;
 
 async function recover(log: string): Promise<string[]> {
   const { status, out, err } = await run("wal.ts", [log, "recover"]);
@@ -55,27 +59,41 @@ test("wal.ts: a torn or a wrong end is cut off, wherever it is torn", async () =
   assert.deepEqual(await recover(torn), ["one", "two"], "zeros are no records");
 });
 
+/** Has a log written and killed in the middle, and looks at what is left; gives how many records were acknowledged. */
+async function killed(dir: TempDir, random: Random, name: string, lines: readonly string[]): Promise<number> {
+  const log = dir.of(name);
+  const { child, ended } = start("wal.ts", log, "append");
+  child.stdin.on("error", () => {});
+  child.stdin.write(lines.join("\n"));
+  const delay = random.below(40);
+  child.stdout.once("data", () => setTimeout(() => child.kill("SIGKILL"), delay));
+  const { status, out } = await ended;
+  assert.equal(status, "SIGKILL");
+  const numbers = out.toString().split("\n").slice(0, -1).map(Number);
+  assert.ok(numbers.length > 0 && existsSync(log));
+  const records = await recoverHere(log);
+  for (const number of numbers) assert.equal(records[number], lines[number], `${name}, record ${number}`);
+  // Whatever else is there is whole, and in order.
+  records.forEach((record, n) => assert.equal(record, lines[n]));
+  return numbers.length;
+}
+
 test(`wal.ts: killed ${KILLS} times in the middle, it loses nothing that it has acknowledged`, async () => {
   using dir = new TempDir();
   const random = new Random(2026);
   let acknowledged = 0;
   for (let i = 0; i < KILLS; i++) {
-    const log = dir.of(`log${i}`);
     const lines = Array.from({ length: LINES }, (_, n) => `${n} ${"x".repeat(random.below(200))}`);
-    const { child, ended } = start("wal.ts", log, "append");
-    child.stdin.on("error", () => {});
-    child.stdin.write(lines.join("\n"));
-    const delay = random.below(40);
-    child.stdout.once("data", () => setTimeout(() => child.kill("SIGKILL"), delay));
-    const { status, out } = await ended;
-    assert.equal(status, "SIGKILL");
-    const numbers = out.toString().split("\n").slice(0, -1).map(Number);
-    assert.ok(numbers.length > 0 && existsSync(log));
-    acknowledged += numbers.length;
-    const records = await recoverHere(log);
-    for (const number of numbers) assert.equal(records[number], lines[number], `kill ${i}, record ${number}`);
-    // Whatever else is there is whole, and in order.
-    records.forEach((record, n) => assert.equal(record, lines[n]));
+    acknowledged += await killed(dir, random, `log${i}`, lines);
   }
   assert.ok(acknowledged > KILLS);
+});
+
+test(`wal.ts: killed ${SECTOR_KILLS} times while it writes whole sectors`, async () => {
+  using dir = new TempDir();
+  const random = new Random(4096);
+  const lines = Array.from({ length: 1500 }, (_, n) => `${n} `.padEnd(SECTOR - HEADER, String(n % 10)));
+  for (let i = 0; i < SECTOR_KILLS; i++) {
+    assert.ok(await killed(dir, random, `sectors${i}`, lines) > 0);
+  }
 });
