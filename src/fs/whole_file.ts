@@ -5,7 +5,7 @@
  */
 import type { Buffer } from "node:buffer";
 import { STATX_SIZE, STATX_TYPE } from "../ffi/abi.ts";
-import type { WholeFile } from "../loop/whole_files.ts";
+import type { WholeFile, WholeFileReader } from "../loop/whole_files.ts";
 import { type DirectDescriptor, Uring, type UringError } from "../mod.ts";
 import { decode, decodeBorrowed, type Encoding } from "./encoding.ts";
 import { named } from "./errors.ts";
@@ -56,9 +56,9 @@ class Reading implements WholeFile {
     this.resolve!(content);
   }
 
-  async more(beginning: Uint8Array, file: DirectDescriptor): Promise<void> {
+  async more(beginning: Uint8Array, file: DirectDescriptor, by: WholeFileReader): Promise<void> {
     try {
-      const bytes = await readOn(file, this.path, beginning);
+      const bytes = await readOn(by, file, this.path, beginning);
       this.resolve!(decode(bytes, this.encoding));
     } catch (error) {
       this.reject!(error);
@@ -85,6 +85,7 @@ export function readWhole(
 
 /** Reads the rest of a file whose beginning is known. */
 async function readOn(
+  by: WholeFileReader,
   file: DirectDescriptor,
   path: string | Uint8Array,
   beginning: Uint8Array,
@@ -98,7 +99,7 @@ async function readOn(
   for (;;) {
     const full = length === bytes.length;
     const target = full ? new Uint8Array(AT_END) : bytes.subarray(length, length + MOST);
-    const count = await Uring.shared.read(
+    const count = await by.read(
       file,
       target,
       target.length >= LARGE ? { async: true } : undefined,

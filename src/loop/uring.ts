@@ -13,7 +13,7 @@ import {
 } from "../ffi/abi.ts";
 import { check, UringError, UringUnavailableError } from "../ffi/errors.ts";
 import { sockaddr_storage } from "../ffi/structs.ts";
-import { system } from "../ffi/system.ts";
+import { adapter, system } from "../ffi/system.ts";
 import { CoreRing } from "../ring/core_ring.ts";
 import type { RingOptions } from "../ring/setup.ts";
 import { Chain, type LinkOptions } from "./chain.ts";
@@ -25,7 +25,7 @@ import type { Op } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
 import { decodeAddress, type SocketAddress } from "./sockaddr.ts";
 import { waker } from "./waker.ts";
-import { type WholeFile, WholeFiles } from "./whole_files.ts";
+import { type Lane, type WholeFile, WholeFiles } from "./whole_files.ts";
 
 /** How a {@link Uring} is made. */
 export interface UringOptions extends RingOptions {
@@ -69,6 +69,12 @@ const DEFAULT_FLAGS: readonly number[] = [
   0,
 ];
 
+/** For the second ring of whole files: 64 chains of three. */
+const HELPER_ENTRIES = 256;
+const HELPER_FILES = 128;
+// Not deferred: what a worker thread of the kernel's has done is told without this thread's asking.
+const HELPER_FLAGS = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
+
 const EINVAL = -22;
 const ENOMEM = -12;
 
@@ -96,6 +102,7 @@ const abandonedPools: unknown[] = [];
  */
 export class Uring extends Resources implements AsyncDisposable {
   #wholeFiles: WholeFiles | null = null;
+  #helper: Uring | null = null;
 
   /**
    * @param options Size and flags; the defaults suit nearly everyone.
@@ -143,14 +150,38 @@ export class Uring extends Resources implements AsyncDisposable {
 
   /** Counters. */
   get stats(): UringStats {
-    return { inFlight: this.driver.inFlight, enters: this.driver.enters, wakeUps: waker.wakeUps };
+    const helper = this.#helper?.driver;
+    const inFlight = this.driver.inFlight + (helper?.inFlight ?? 0);
+    return { inFlight, enters: this.driver.enters + (helper?.enters ?? 0), wakeUps: waker.wakeUps };
   }
 
   /** Reads a whole file with as few calls as can be; the path and the flags have been checked. @internal */
   wholeFile(file: WholeFile): void {
     this.driver.assertOpen();
-    this.#wholeFiles ??= new WholeFiles(this.driver, this.directs);
+    this.#wholeFiles ??= new WholeFiles(this.#lane(), () => this.#openHelper());
     this.#wholeFiles.read(file);
+  }
+
+  #lane(): Lane {
+    return { driver: this.driver, directs: this.directs, reader: this };
+  }
+
+  /** A second ring, for whole files. Its threads and this one do not wait for each other, as they would in one ring. */
+  #openHelper(): Lane | null {
+    // Where there is one core, or where this thread may end before the process, nothing is gained.
+    if (adapter.isWorker || navigator.hardwareConcurrency < 2) return null;
+    try {
+      this.#helper = new Uring({
+        entries: HELPER_ENTRIES,
+        directDescriptors: HELPER_FILES,
+        flags: HELPER_FLAGS,
+      });
+    } catch {
+      // No memory may be locked, say.
+      return null;
+    }
+    if (!this.driver.wanted) this.#helper.unref();
+    return this.#helper.#lane();
   }
 
   /** @internal */
@@ -167,6 +198,7 @@ export class Uring extends Resources implements AsyncDisposable {
   ref(): this {
     this.driver.wanted = true;
     waker.update();
+    this.#helper?.ref();
     return this;
   }
 
@@ -174,6 +206,7 @@ export class Uring extends Resources implements AsyncDisposable {
   unref(): this {
     this.driver.wanted = false;
     waker.update();
+    this.#helper?.unref();
     return this;
   }
 
@@ -255,7 +288,7 @@ export class Uring extends Resources implements AsyncDisposable {
    * Every promise settles: with `ECANCELED` where the operation had not ended by itself.
    */
   async disposeAsync(): Promise<void> {
-    await this.driver.close();
+    await Promise.all([this.driver.close(), this.#helper?.disposeAsync()]);
     if (this.driver.abandoned) abandonedPools.push(...this.pools);
     else for (const pool of this.pools) pool?.release();
   }

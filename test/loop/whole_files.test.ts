@@ -128,7 +128,7 @@ test("whole files: closing the ring in the middle tells every one of them", asyn
   // A writer that never writes: reads wait.
   using _writer = Fd.open(dir.of("fifo"), O_RDWR | O_NONBLOCK);
   const uring = new Uring();
-  const waiting = Array.from({ length: 100 }, () => whole(uring, dir.of("fifo")));
+  const waiting = Array.from({ length: 150 }, () => whole(uring, dir.of("fifo")));
   const behind = Array.from({ length: 100 }, () => whole(uring, dir.of("file")));
   await uring.nop();
   await uring.disposeAsync();
