@@ -55,4 +55,11 @@ export const echoing: {
   readonly socket: SocketHandlers<Rest>;
   readonly allowHalfOpen: boolean;
   readonly backlog: number;
-} = { socket, allowHalfOpen: true, backlog: 4096 };
+  readonly highWaterMark: number;
+} = {
+  socket,
+  allowHalfOpen: true,
+  backlog: 4096,
+  // More than usual: what a connection does not take is copied, and has it paused, which costs where much is sent.
+  highWaterMark: 1024 * 1024,
+};
