@@ -22,6 +22,8 @@ import {
 } from "../loop/cmsg.ts";
 import { formatIpv6, parseIpv4, parseIpv6 } from "../loop/sockaddr.ts";
 import { cmsgSpace } from "../ring/cmsg.ts";
+import type { DatagramAddress } from "./datagram_address.ts";
+import type { Datagram } from "./datagram_types.ts";
 import { OwnedDescriptor } from "./descriptors.ts";
 import type { IpAddress } from "./ip.ts";
 
@@ -111,17 +113,19 @@ export class Arrival implements DatagramInfo {
     this.control = NONE;
   }
 
-  /** The same for keeps. */
-  copy(): DatagramInfo {
+  /** The datagram with all of this, for keeps. */
+  datagram<A extends DatagramAddress>(data: Uint8Array, remoteAddr: A): Datagram<A> {
     const { segmentSize, truncated, controlTruncated, packetInfo, descriptors, control } = this;
-    return {
+    const datagram: Datagram<A> = {
+      data,
+      remoteAddr,
       segmentSize,
       truncated,
       controlTruncated,
       descriptors,
       control,
-      ...(packetInfo === undefined ? {} : { packetInfo }),
     };
+    return packetInfo === undefined ? datagram : { ...datagram, packetInfo };
   }
 }
 

@@ -17,31 +17,18 @@ import {
   socketBytes,
 } from "./datagram_address.ts";
 import { Arrival } from "./datagram_message.ts";
-import { DatagramReceiver, type DatagramRoom, type DatagramSink } from "./datagram_receiver.ts";
+import { DatagramReceiver, type DatagramSink } from "./datagram_receiver.ts";
 import { bytesOf, checkSegment, DatagramSender, type SenderSink } from "./datagram_sender.ts";
 import type {
   Datagram,
   DatagramHandlers,
+  DatagramSpec,
   OutgoingDatagram,
   ReceivedDatagram,
   ReceiveOptions,
 } from "./datagram_types.ts";
 import { type Engine, engineOf } from "./engine.ts";
 import { at, closedError } from "./errors.ts";
-
-/** What a datagram socket is made of. @internal */
-export interface DatagramSpec<S> {
-  readonly uring: Uring;
-  readonly fd: number;
-  readonly room: DatagramRoom;
-  readonly limit: number;
-  /** Whether datagrams to one destination may be sent as one. */
-  readonly runs: boolean;
-  readonly handlers: DatagramHandlers<S, DatagramAddress> | undefined;
-  readonly signal: AbortSignal | undefined;
-  /** Runs at the end, when the descriptor is closed. */
-  readonly closed: () => Promise<void>;
-}
 
 interface Waiter {
   resolve(datagram: Datagram): void;
@@ -144,7 +131,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
   }
 
   #enqueue(view: Uint8Array, address: DatagramAddress): void {
-    const datagram: Datagram = { data: view.slice(), remoteAddr: address, ...this.#arrival.copy() };
+    const datagram = this.#arrival.datagram(view.slice(), address);
     if (this.#closing !== null) {
       discard(datagram);
       return;
@@ -313,13 +300,23 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
   }
 
   /** The datagrams as they come, until the socket is closed. Leaving the loop early loses nothing that has arrived. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<Datagram<A>, undefined, undefined> {
-    try {
-      for (;;) yield await this.#next() as Datagram<A>;
-    } catch (error) {
+  [Symbol.asyncIterator](): AsyncIterableIterator<Datagram<A>, undefined, undefined> {
+    // By hand: a generator would cost two promises more for each datagram.
+    const ended = { done: true, value: undefined } as const;
+    const value = (datagram: Datagram): IteratorResult<Datagram<A>, undefined> => {
+      return { done: false, value: datagram as Datagram<A> };
+    };
+    const failed = (error: unknown): IteratorResult<Datagram<A>, undefined> => {
       if (this.#closing === null || this.#spec.signal?.aborted === true) throw error;
-    }
-    return undefined;
+      return ended;
+    };
+    return {
+      next: () => this.#next().then(value, failed),
+      return: () => Promise.resolve(ended),
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
   }
 
   /**
@@ -335,8 +332,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
   trySend(data: Uint8Array | string, address?: T, segmentSize = 0): boolean {
     const bytes = bytesOf(data);
     checkSegment(segmentSize);
-    if (this.#closing !== null) throw this.#closedReason();
-    this.#driver.assertOpen();
+    this.assertOpen();
     return this.#sender.send(bytes, this.#targetBytes(address), segmentSize, null);
   }
 
@@ -357,17 +353,17 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
    * @throws UringError (rejects): `EMSGSIZE`, `ENETUNREACH`, `EDESTADDRREQ` without an address…, with the address;
    * `ECANCELED` when the socket is closed; `ENOTFOUND` for a name that is none.
    */
-  async send(
-    data: Uint8Array | string,
-    address?: T,
-    options: { segmentSize?: number } = {},
-  ): Promise<number> {
-    const bytes = bytesOf(data);
-    const segmentSize = checkSegment(options.segmentSize ?? 0);
-    const name = address === undefined
-      ? null
-      : addressBytes(address) ?? socketBytes(await this.lookUp(address));
-    return await this.#submit(bytes, name, segmentSize);
+  send(data: Uint8Array | string, address?: T, options?: { segmentSize?: number }): Promise<number> {
+    try {
+      const bytes = bytesOf(data);
+      const segmentSize = checkSegment(options?.segmentSize ?? 0);
+      this.assertOpen();
+      const name = address === undefined ? null : addressBytes(address);
+      if (name !== undefined) return this.#submit(bytes, name, segmentSize);
+      return this.lookUp(address!).then((found) => this.#submit(bytes, socketBytes(found), segmentSize));
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** The bytes of a destination that has to be looked up. @internal */
@@ -375,14 +371,13 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
 
   #submit(bytes: Uint8Array, name: SocketBytes | null, segmentSize: number): Promise<number> {
     return new Promise((resolve, reject) => {
+      const sent = (error: UringError | null, length: number): void => {
+        if (error === null) resolve(length);
+        else reject(name === null ? error : at(error, decodeAddress(name.bytes, name.length)));
+      };
       const go = (): void => {
         if (this.#closing !== null || this.#driver.closed) reject(this.#closedReason());
-        else if (
-          !this.#sender.send(bytes, name, segmentSize, (error, length) => {
-            if (error === null) resolve(length);
-            else reject(name === null ? error : at(error, decodeAddress(name.bytes, name.length)));
-          })
-        ) this.#senders.push(go);
+        else if (!this.#sender.send(bytes, name, segmentSize, sent)) this.#senders.push(go);
       };
       go();
     });
@@ -400,8 +395,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
       name: this.#targetBytes(address),
       segmentSize: checkSegment(segmentSize),
     }));
-    if (this.#closing !== null) throw this.#closedReason();
-    this.#driver.assertOpen();
+    this.assertOpen();
     let sum = 0;
     let failure: { error: UringError; name: SocketBytes | null } | null = null;
     let left = batch.length;
@@ -452,6 +446,7 @@ export abstract class DatagramSocket<A extends DatagramAddress, T extends Datagr
   /** Fails when it is closed. @internal */
   protected assertOpen(): void {
     if (this.#closing !== null) throw this.#closedReason();
+    this.#driver.assertOpen();
   }
 
   /**

@@ -4,7 +4,9 @@
  * @module
  */
 import type { DatagramAddress, DatagramTarget } from "./datagram_address.ts";
+import type { Uring } from "../mod.ts";
 import type { DatagramInfo } from "./datagram_message.ts";
+import type { DatagramRoom } from "./datagram_receiver.ts";
 
 /** A datagram, in memory of its own. */
 export interface Datagram<A extends DatagramAddress = DatagramAddress> extends DatagramInfo {
@@ -58,4 +60,18 @@ export interface OutgoingDatagram<T extends DatagramTarget = DatagramTarget> {
   readonly address?: T | undefined;
   /** Cut the data into datagrams of so many bytes, the last of which may be shorter (`UDP_SEGMENT`, Linux 4.18). */
   readonly segmentSize?: number | undefined;
+}
+
+/** What a datagram socket is made of. @internal */
+export interface DatagramSpec<S> {
+  readonly uring: Uring;
+  readonly fd: number;
+  readonly room: DatagramRoom;
+  readonly limit: number;
+  /** Whether datagrams to one destination may be sent as one. */
+  readonly runs: boolean;
+  readonly handlers: DatagramHandlers<S, DatagramAddress> | undefined;
+  readonly signal: AbortSignal | undefined;
+  /** Runs at the end, when the descriptor is closed. */
+  readonly closed: () => Promise<void>;
 }

@@ -39,8 +39,8 @@ import {
   withAddress,
 } from "./datagram_options.ts";
 import { bytesOf } from "./datagram_sender.ts";
-import { DatagramSocket, type DatagramSpec } from "./datagram_socket.ts";
-import type { DatagramHandlers } from "./datagram_types.ts";
+import { DatagramSocket } from "./datagram_socket.ts";
+import type { DatagramHandlers, DatagramSpec } from "./datagram_types.ts";
 import {
   changeMembership,
   type GroupOptions,

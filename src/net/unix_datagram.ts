@@ -22,8 +22,8 @@ import {
   withAddress,
 } from "./datagram_options.ts";
 import { bytesOf } from "./datagram_sender.ts";
-import { DatagramSocket, type DatagramSpec } from "./datagram_socket.ts";
-import type { DatagramHandlers } from "./datagram_types.ts";
+import { DatagramSocket } from "./datagram_socket.ts";
+import type { DatagramHandlers, DatagramSpec } from "./datagram_types.ts";
 import { descriptorNumbers, MOST_DESCRIPTORS, type SendableDescriptor } from "./descriptors.ts";
 import { setSocketOption } from "./socket_option.ts";
 

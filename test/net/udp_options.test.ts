@@ -364,19 +364,27 @@ test("what somebody waits for keeps the process alive", { skip }, async () => {
   assert.equal(await outputOf(`import process from "node:process";${body}`), "got\nend\n");
 });
 
+/** Runs a command in a network of its own with a network card. */
+const NETWORK = [
+  "unshare",
+  "-n",
+  "sh",
+  "-c",
+  `ip link set lo up && ip link add left type veth peer name right &&
+    ip addr add 10.77.0.1/24 dev left && ip link set left up && ip link set right up && exec "$@"`,
+  "sh",
+];
+
 const noNetworks = firstReason(
   skip,
   process.getuid!() !== 0 && "making networks of one's own needs root",
-  spawnSync("unshare", ["-n", "ip", "link", "add", "type", "veth"]).status !== 0 &&
-    "no virtual network cards here",
+  spawnSync(NETWORK[0]!, [...NETWORK.slice(1), "true"]).status !== 0 && "no virtual network cards here",
 );
 
 test(
   "on a network card: groups, broadcasts, segments, and what is too long for them",
   { skip: noNetworks },
   async () => {
-    const setUp = `ip link set lo up && ip link add left type veth peer name right &&
-    ip addr add 10.77.0.1/24 dev left && ip link set left up && ip link set right up && exec "$@"`;
     const body = `
     const all = { hostname: "10.77.0.255", port: 4000 };
     const s = udp({ port: 4000, broadcast: true, packetInfo: true, multicastInterface: "left" });
@@ -400,7 +408,7 @@ test(
     await s.send("unheard", { hostname: "${GROUP}", port: 4000 });
     await s.send("after that", all);
     say((await s.receive()).data.length);`;
-    const said = await outputOf(body, ["unshare", "-n", "sh", "-c", setUp, "sh"]);
+    const said = await outputOf(body, NETWORK);
     assert.equal(said, `5 ${GROUP} 10.77.0.1\n9\n1400\n1400\n1400\n800\n1700,1700,1700 700,700,700\n10\n`);
   },
 );
