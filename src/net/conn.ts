@@ -6,6 +6,8 @@
 import { type RingAddress, UringError } from "../mod.ts";
 import type { Address } from "./address.ts";
 import { ByteQueue } from "./byte_queue.ts";
+import { receiveOver, SendDescriptors } from "./conn_descriptors.ts";
+import { checkSend, type ReceivedDescriptors, type SendableDescriptor } from "./descriptors.ts";
 import { closedError } from "./errors.ts";
 import type { SocketHandlers } from "./handlers.ts";
 import type { Job } from "./pieces.ts";
@@ -348,6 +350,47 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     }
     await this.socket.transfer(to);
     await this.close();
+  }
+
+  /**
+   * Sends descriptors (`SCM_RIGHTS`), 1 to 253, over a Unix socket, after what was written before: the receiver gets
+   * descriptors of its own, with the first byte of `data`. They stay open here; they must not be closed, and `data` must not
+   * change, until the promise resolves with the number of bytes.
+   *
+   * @param data At least one byte, or text, which is sent as UTF-8.
+   * @throws TypeError, RangeError (rejects) for what is no descriptor; UringError: `EPIPE`, `EINVAL` on a TCP connection…
+   */
+  async sendDescriptors(
+    data: Uint8Array | string,
+    descriptors: readonly SendableDescriptor[],
+  ): Promise<number> {
+    const bytes = typeof data === "string" ? encoder.encode(data) : data;
+    checkSend(bytes, descriptors);
+    const { engine, fd } = this.socket;
+    const job = new SendDescriptors(engine.uring, fd, bytes, descriptors);
+    this.startJob(job);
+    return await job.sent.promise;
+  }
+
+  /**
+   * Receives into `buffer`, with the descriptors that come along: objects that close what they have unless it is taken from
+   * them. Only this way of reading takes descriptors; those that arrive while the connection is read otherwise are closed by
+   * the kernel. The kernel writes into `buffer` until the promise settles.
+   *
+   * @param most How many descriptors there is room for, up to 253, which is the default; those beyond are closed.
+   */
+  async receiveDescriptors(buffer: Uint8Array, most?: number): Promise<ReceivedDescriptors> {
+    if (!(buffer instanceof Uint8Array)) throw new TypeError("buffer must be a Uint8Array");
+    if (this.#closing !== null) throw closedError("recvmsg");
+    if (this.#readers.length > 0) throw new TypeError("The connection is being read");
+    this.#paused = true;
+    await this.socket.stopped();
+    if (this.#queue.length > 0) return { length: this.#queue.take(buffer), descriptors: [] };
+    if (this.#failure !== null) throw this.#failure;
+    if (this.#ended || buffer.length === 0) return { length: 0, descriptors: [] };
+    const { engine, fd } = this.socket;
+    const source = { uring: engine.uring, fd, whenClosed: this.whenClosed.bind(this) };
+    return await receiveOver(source, buffer, most);
   }
 
   /** Says that nothing more will be written, after what is being written; reading goes on. Again is no error. */

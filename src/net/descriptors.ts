@@ -92,6 +92,13 @@ export function descriptorNumbers(descriptors: readonly SendableDescriptor[]): n
   });
 }
 
+/** Checks what is sent with {@link sendDescriptors}. @internal */
+export function checkSend(data: Uint8Array, descriptors: readonly SendableDescriptor[]): number[] {
+  if (!(data instanceof Uint8Array)) throw new TypeError("data must be a Uint8Array or a string");
+  if (data.length === 0) throw new RangeError("Descriptors go with at least one byte of data");
+  return descriptorNumbers(descriptors);
+}
+
 /**
  * Sends descriptors over a Unix socket, with data of at least one byte, and resolves when the kernel has taken all of it:
  * `SCM_RIGHTS` by `io_uring_prep_sendmsg`, Linux 5.3.
@@ -103,12 +110,13 @@ export async function sendDescriptors(
   fd: number,
   data: Uint8Array,
   descriptors: readonly SendableDescriptor[],
+  signal?: AbortSignal,
 ): Promise<number> {
-  const fds = descriptorNumbers(descriptors);
-  if (data.length === 0) throw new RangeError("Descriptors go with at least one byte of data");
-  let sent = await uring.sendmsg(fd, data, { control: [{ kind: "rights", fds }] });
+  const options = signal === undefined ? {} : { signal };
+  const fds = checkSend(data, descriptors);
+  let sent = await uring.sendmsg(fd, data, { control: [{ kind: "rights", fds }], ...options });
   // They went with the first byte; the rest of the data is like any other.
-  while (sent < data.length) sent += await uring.send(fd, data.subarray(sent));
+  while (sent < data.length) sent += await uring.send(fd, data.subarray(sent), options);
   return sent;
 }
 
@@ -123,8 +131,10 @@ export async function receiveDescriptors(
   fd: number,
   buffer: Uint8Array,
   most: number = MOST_DESCRIPTORS,
+  signal?: AbortSignal,
 ): Promise<ReceivedDescriptors> {
-  const message = await uring.recvmsg(fd, buffer, { descriptors: most });
+  const options = signal === undefined ? {} : { signal };
+  const message = await uring.recvmsg(fd, buffer, { descriptors: most, ...options });
   return { length: message.length, descriptors: ownedDescriptors(message) };
 }
 

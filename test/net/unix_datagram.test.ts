@@ -5,7 +5,7 @@ import process from "node:process";
 import { IORING_OP_RECVMSG, O_RDONLY } from "../../src/ffi/abi.ts";
 import { system } from "../../src/ffi/system.ts";
 import { receiveDescriptors, sendDescriptors } from "../../src/net/descriptors.ts";
-import { type OwnedDescriptor, unixDatagram } from "../../src/net/mod.ts";
+import { connect, listen, type OwnedDescriptor, unixDatagram } from "../../src/net/mod.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
@@ -206,6 +206,49 @@ test("over a stream, for connections", { skip: missingOp(IORING_OP_RECVMSG) }, a
   await assert.rejects(sendDescriptors(uring, pair.a.fd, new Uint8Array(0), [file.fd]), RangeError);
   await assert.rejects(sendDescriptors(uring, pair.a.fd, large, []), RangeError);
   await assert.rejects(sendDescriptors(uring, pair.a.fd, large, [-1]), TypeError);
+});
+
+test("over connections, in order with what is written", { skip }, async () => {
+  using dir = new TempDir();
+  writeFileSync(dir.of("a"), "over a connection");
+  using file = openFile(dir.of("a"), O_RDONLY);
+  await using listener = listen({ path: dir.of("socket") });
+  await using client = await connect({ path: dir.of("socket") });
+  await using server = await listener.accept();
+  const writing = [
+    client.write("before"),
+    client.sendDescriptors("with", [file.fd, file]),
+    client.write("after"),
+  ];
+  const buffer = new Uint8Array(100);
+  let text = "";
+  const all: OwnedDescriptor[] = [];
+  while (text.length < 15) {
+    const { length, descriptors } = await within(server.receiveDescriptors(buffer), "data");
+    text += new TextDecoder().decode(buffer.subarray(0, length));
+    all.push(...descriptors);
+  }
+  assert.deepEqual(await Promise.all(writing), [6, 4, 5]);
+  assert.equal(text, "beforewithafter");
+  assert.deepEqual(await Promise.all(all.map(contentOf)), ["over a connection", "over a connection"]);
+  for (const one of all) one.close();
+  // Read as ever afterwards.
+  await server.write("back");
+  assert.equal(await client.read(buffer), 4);
+  await client.write("more");
+  assert.equal(await server.read(buffer), 4);
+  // What was read ahead comes without descriptors, and the end is told.
+  const waiting = server.receiveDescriptors(buffer);
+  await assert.rejects(client.sendDescriptors("", [file.fd]), RangeError);
+  await assert.rejects(client.sendDescriptors("x", [-1]), TypeError);
+  await client.closeWrite();
+  assert.equal((await within(waiting, "the end")).length, 0);
+  const never = client.receiveDescriptors(buffer);
+  await sleep(1);
+  await client.close();
+  await assert.rejects(within(never, "the wait"), { code: "ECANCELED" });
+  await assert.rejects(client.receiveDescriptors(buffer), { code: "ECANCELED" });
+  await assert.rejects(client.sendDescriptors("x", [file.fd]), { code: "ECANCELED" });
 });
 
 test("wrong arguments", { skip }, async () => {
