@@ -89,6 +89,8 @@ export class Driver implements Sleeper {
   afterSubmit: ((all: boolean) => void) | null = null;
   /** Called for an entry of {@link Driver.bare} that has failed. */
   onFailure: ((index: number, res: number) => void) | null = null;
+  /** How many microtasks the next flush lets go first: what has been told of completions may ask for more. */
+  patience = 0;
   /** How many completions the next submission may wait for a moment for; 0: it does not wait. */
   linger = 0;
   /** Called when the ring was closed, with nothing in flight. */
@@ -291,6 +293,11 @@ export class Driver implements Sleeper {
   }
 
   #flushSoon(): void {
+    if (this.patience > 0) {
+      this.patience--;
+      resolved.then(this.#flushTask);
+      return;
+    }
     if (++this.#streak <= INLINE_FLUSHES) this.flush();
     else {
       this.#streak = 0;

@@ -20,6 +20,9 @@ const ETIMEDOUT = 110;
 /** Up to here it is cheaper to copy what is written than to have the kernel read it where it is. */
 const COPIED = 16 << 10;
 
+/** How many microtasks may pass between the arrival of data and what is written in answer, to leave with all others. */
+const PATIENCE = 8;
+
 const encoder = new TextEncoder();
 
 /** Options of {@link Conn.read} and {@link Conn.write}. */
@@ -213,6 +216,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   /** Data is there. @internal */
   arrived(view: Uint8Array): void {
+    this.socket.engine.driver.patience = PATIENCE;
     let rest = view;
     while (this.#readers.length > 0 && rest.length > 0) {
       const { into, resolve, reject } = this.#readers.shift()!;

@@ -6,6 +6,7 @@
 import { kernelHas } from "../ffi/kernel.ts";
 import type { Driver } from "../loop/driver.ts";
 import { type BufferPool, Uring } from "../mod.ts";
+import { LINGER_MIN } from "../ring/waits.ts";
 import type { Sqe } from "../ring/sqe.ts";
 import { IdleWheel } from "./idle.ts";
 import { PieceStore } from "./pieces.ts";
@@ -14,6 +15,9 @@ import type { AnySocket } from "./socket.ts";
 /** Buffers that are used up bit by bit serve many small messages each; before Linux 6.12 every message takes one. */
 const INCREMENTAL = { count: 16, size: 64 << 10, incremental: true };
 const WHOLE = { count: 128, size: 16 << 10 };
+
+/** How many flushes it takes to judge by. */
+const EPOCH = 32;
 
 /** The most messages that are waited for. */
 const MOST_LINGER = 64;
@@ -61,7 +65,7 @@ export class Engine {
   /** What waits to be sent. */
   readonly pieces: PieceStore = new PieceStore();
   /** Connections that may be silent only for so long. */
-  readonly idle: IdleWheel = new IdleWheel();
+  readonly idle: IdleWheel = new IdleWheel(() => void this.driver.poll());
   /** Those that wait for a descriptor to be closed. */
   readonly waiting: Set<() => void> = new Set();
 
@@ -69,11 +73,19 @@ export class Engine {
   current: Uint8Array | null = null;
   currentId = 0;
 
+  /** Counts spans of time, and the connections that were heard of in this one. */
+  epoch = 0;
+  active = 0;
+
   #outputs: Outgoing[] = [];
   // What was sent with the last submission and has no completion unless it failed.
   #prompt: Prompt[] = [];
   #spare: Prompt[] = [];
   #messages = 0;
+  #heard = 0;
+  #flushes = 0;
+  #since = 0;
+  #linger = 1;
   #starved: AnySocket[] = [];
   #turn = -1;
   #now = 0;
@@ -117,7 +129,11 @@ export class Engine {
   }
 
   /** Something has arrived: more may within a moment. */
-  arrived(): void {
+  arrived(socket?: AnySocket): void {
+    if (socket !== undefined && socket.epoch !== this.epoch) {
+      socket.epoch = this.epoch;
+      this.active++;
+    }
     if (this.#messages++ === 0) this.driver.touch();
   }
 
@@ -130,9 +146,28 @@ export class Engine {
     return sqe;
   }
 
+  /**
+   * How many messages to wait for a moment for: as many as may come in it, judging by the last few flushes, so that a
+   * system call serves many; but never for more than half of the connections that were heard of, since the others may be
+   * waiting for an answer. With little to do it is one: nobody waits for the sake of others.
+   */
+  #worthwhile(): number {
+    this.#heard += this.#messages;
+    if (++this.#flushes < EPOCH) return this.#linger;
+    const now = performance.now();
+    const expected = this.#heard / (now - this.#since) * LINGER_MIN / 1000;
+    this.#linger = Math.max(1, Math.min(MOST_LINGER, this.active >> 1, Math.floor(expected)));
+    this.#since = now;
+    this.#flushes = 0;
+    this.#heard = 0;
+    this.active = 0;
+    this.epoch++;
+    return this.#linger;
+  }
+
   #gather(): boolean {
     const { driver } = this;
-    driver.linger = lingerFor(this.#messages);
+    driver.linger = this.#messages === 0 ? 0 : this.#worthwhile();
     this.#messages = 0;
     const outputs = this.#outputs;
     if (outputs.length > 0) {
@@ -172,9 +207,4 @@ export class Engine {
     for (const socket of this.#starved.splice(0)) socket.receive();
     this.pieces.release();
   }
-}
-
-/** How many messages to wait for a moment for, when so many have just come: never as many as there were. */
-function lingerFor(messages: number): number {
-  return messages < 2 ? messages : Math.min(MOST_LINGER, messages * 3 >> 2);
 }

@@ -19,6 +19,12 @@ export class IdleWheel {
   #count = 0;
   #at = 0;
   #timer: ReturnType<typeof setTimeout> | null = null;
+  readonly #look: () => void;
+
+  /** @param look Takes what has come meanwhile. */
+  constructor(look: () => void) {
+    this.#look = look;
+  }
 
   /** Watches a connection, or one that is watched already anew. */
   watch(socket: AnySocket): void {
@@ -63,6 +69,8 @@ export class IdleWheel {
 
   #turn(): void {
     this.#timer = null;
+    // What came while the thread was busy with something else was not late.
+    this.#look();
     const now = performance.now();
     const until = Math.floor(now / SLOT);
     const due: AnySocket[] = [];

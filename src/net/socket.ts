@@ -79,6 +79,8 @@ export class Socket<T = undefined> implements CompletionSink {
   activeAt = 0;
   /** Where the wheel has it. @internal */
   idleSlot = -1;
+  /** When it was heard of last. @internal */
+  epoch = -1;
   /** Its neighbours in the list of whoever owns it. @internal */
   before: AnySocket | null = null;
   /** @internal */
@@ -366,7 +368,7 @@ export class Socket<T = undefined> implements CompletionSink {
       const { pool } = engine;
       const id = flags >>> IORING_CQE_BUFFER_SHIFT;
       const view = pool.borrow(id, res, flags);
-      engine.arrived();
+      engine.arrived(this as unknown as AnySocket);
       if ((this.#state & DEAD) === 0) {
         engine.current = view;
         engine.currentId = id;

@@ -47,8 +47,8 @@ const MASK_AT = TIME_AT + __kernel_timespec.size;
 const MASK_SIZE = 8;
 
 /** See {@link RingWaits.submitAndLinger}; microseconds. */
-const LINGER_MIN = 20;
-const LINGER_MOST = 60;
+export const LINGER_MIN = 100;
+const LINGER_MOST = 150;
 
 /** The ways to wait that a ring has. */
 export class RingWaits extends RingStatus {

@@ -226,7 +226,7 @@ test("a silent connection is timed out: by the handler's choice, or closed", asy
   const codes: unknown[] = [];
   await using closing = listen({
     ...HERE,
-    idleTimeout: 100,
+    idleTimeout: 600,
     socket: { close: (_, error) => void codes.push((error as UringError | undefined)?.code) },
   });
   const silent = await client(closing);
