@@ -5,7 +5,7 @@ import net from "node:net";
 import { connect, listen, type RingAddress, type UringError } from "../../src/net/mod.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { sleep, within } from "../support/loop.ts";
+import { within } from "../support/loop.ts";
 import { failure } from "../support/operations.ts";
 import { missingOp } from "../support/rings.ts";
 import { IORING_OP_FIXED_FD_INSTALL } from "../../src/ffi/abi.ts";
@@ -21,7 +21,9 @@ class Server {
 
   async start(which: number): Promise<RingAddress> {
     const address = await this.#answer() as RingAddress;
+    const told = this.#answer();
     this.#worker.postMessage({ which });
+    assert.equal(await told, which);
     return address;
   }
 
@@ -59,7 +61,6 @@ async function ask(port: number, word: string): Promise<string> {
 test("connections are dealt to Workers in turn, and those that are gone are left out", { skip }, async () => {
   const servers = [new Server(), new Server()];
   const inboxes = await Promise.all(servers.map((server, i) => server.start(i)));
-  await sleep(20);
   const listener = listen({ ...HERE, handTo: inboxes });
   const answers = await Promise.all(Array.from({ length: 60 }, (_, i) => ask(listener.port, `word ${i}`)));
   const counts = [0, 0];
@@ -78,7 +79,6 @@ test("connections are dealt to Workers in turn, and those that are gone are left
 test("a connection is handed over before it is read, not after", { skip }, async () => {
   const server = new Server();
   const inbox = await server.start(7);
-  await sleep(20);
   const listener = listen(HERE);
   const accepting = (async () => {
     const conn = await listener.accept();
