@@ -127,6 +127,31 @@ export async function served(
   return { ...read(stdout), cpuNs };
 }
 
+/** How long a client of `load` runs unmeasured: milliseconds, and messages, for which it goes on up to five times as long. */
+export interface Warming {
+  readonly ms: number;
+  readonly messages: number;
+}
+
+/** The command of a client that has its messages sent back, a message at a time on each connection: `bench/c/load.c`. */
+export function loadCommand(
+  server: Server,
+  connections: number,
+  size: number,
+  { ms, messages }: Warming,
+  measuredMs: number,
+): Command {
+  const args = [server.port, server.pid, connections, size, ms, messages, measuredMs];
+  return compiled("load", ["echo", ...args.map(String)]);
+}
+
+/** Runs such a client. */
+export async function load(command: Command): Promise<Served> {
+  const { stdout } = await runToEnd(command);
+  const [ops = NaN, wallNs = NaN, cpuNs = NaN, roundTripNs = NaN] = stdout.split(" ").slice(1).map(Number);
+  return { ops, wallNs, cpuNs, roundTripNs };
+}
+
 /** One row. */
 export interface ServerContender {
   readonly id: string;

@@ -3,21 +3,27 @@
 import type { Benchmark, Report, Verdict } from "../benchmark.ts";
 import { compiled, example, type Runtime, RUNTIME_NAMES, script } from "../environment.ts";
 import type { GroupResult, Pair, Settings, Targets } from "../harness.ts";
-import { runToEnd } from "../child.ts";
 import {
   asClient,
   asServer,
+  load,
+  loadCommand,
   measureServers,
-  type Served,
-  type Server,
   type ServerContender,
+  type ServerGroup,
   startServer,
 } from "../servers.ts";
 import { median, times } from "../stats.ts";
 
 const RUNTIMES: readonly Runtime[] = ["bun", "deno"];
 const WARM_MS = 50;
-const FIRST_WARM_MS = 500;
+const FIRST_WARM_MS = 400;
+const SMALL = 64;
+/** Messages that a server has had before it is measured: what is run often is compiled by then. */
+const FIRST_MESSAGES = 60_000;
+/** Where a message takes long: on one connection, or for its size. */
+const FIRST_FEW = 10_000;
+const FIRST_LARGE = 400;
 const MIB = 1024 * 1024;
 /** What messages per second may lose from 64 to 4096 connections. */
 const LEAST_OF_MANY = 0.85;
@@ -61,31 +67,40 @@ function contenders(nodeCases: readonly number[], ...buffers: string[]): ServerC
 }
 
 /** One turn of the client. */
-async function load(
-  server: Server,
-  connections: number,
-  size: number,
-  warmMs: number,
-  ms: number,
-): Promise<Served> {
-  const args = ["echo", server.port, server.pid, connections, size, warmMs, ms].map(String);
-  const { stdout } = await runToEnd(asClient(compiled("load", args)));
-  const [ops = NaN, wallNs = NaN, cpuNs = NaN, roundTripNs = NaN] = stdout.split(" ").slice(1).map(Number);
-  return { ops, wallNs, cpuNs, roundTripNs };
+function measure(size: number, settings: Settings): ServerGroup["measure"] {
+  return (server, connections, warming) => {
+    const messages = size === MIB ? FIRST_LARGE : connections === 1 ? FIRST_FEW : FIRST_MESSAGES;
+    const warm = warming ? { ms: FIRST_WARM_MS, messages } : { ms: WARM_MS, messages: 2 * connections };
+    return load(asClient(loadCommand(server, connections, size, warm, settings.roundMs)));
+  };
 }
 
 const both = (style: string, peers: readonly string[], targets?: Targets): Pair[] =>
-  RUNTIMES.map((runtime) => ({
-    of: `${runtime}-${style}`,
-    peers,
-    ...(targets === undefined ? {} : { targets }),
-  }));
+  RUNTIMES.map((runtime) => pair(runtime, style, peers, targets));
+
+const pair = (runtime: Runtime, style: string, peers: readonly string[], targets?: Targets): Pair => ({
+  of: `${runtime}-${style}`,
+  peers,
+  ...(targets === undefined ? {} : { targets }),
+});
+
+/** Beside `Bun.listen` and `Deno.listen`. What a runtime's own users have instead is what has to be reached. */
+function besideListen(style: string, bun: Targets, deno: Targets) {
+  return [
+    speed("Bun.listen", [
+      pair("bun", style, ["bun-bun-listen"], bun),
+      pair("deno", style, ["bun-bun-listen"]),
+    ]),
+    speed("Deno.listen", [
+      pair("deno", style, ["deno-deno-listen"], deno),
+      pair("bun", style, ["deno-deno-listen"]),
+    ]),
+  ];
+}
 
 const speed = (heading: string, pairs: readonly Pair[]) => ({ heading, kind: "speed", pairs }) as const;
 
 const at64And512 = (least: number): Targets => ({ 64: least, 512: least });
-
-const NODE = ["bun-node-net", "deno-node-net"];
 
 function small(settings: Settings, shown: (text: string) => void) {
   return measureServers(
@@ -95,15 +110,15 @@ function small(settings: Settings, shown: (text: string) => void) {
       parameter: "connections",
       cases: [1, 64, 512, 4096],
       contenders: contenders([64, 512]),
-      measure: (server, connections, warming) =>
-        load(server, connections, 64, warming ? FIRST_WARM_MS : WARM_MS, settings.roundMs),
+      measure: measure(SMALL, settings),
       cpu: [
         speed("C, liburing", both("handlers", ["c-uring"], at64And512(1))),
-        speed("Bun.listen", both("handlers", ["bun-bun-listen"], at64And512(1.15))),
-        speed("Deno.listen", both("handlers", ["deno-deno-listen"], at64And512(1.4))),
-        speed("node:net", both("handlers", NODE, at64And512(1.4))),
-        speed("Bun.listen", both("streams", ["bun-bun-listen"], at64And512(1))),
-        speed("Deno.listen", both("streams", ["deno-deno-listen"], at64And512(1.2))),
+        ...besideListen("handlers", at64And512(1.15), at64And512(1.4)),
+        speed(
+          "node:net",
+          RUNTIMES.map((runtime) => pair(runtime, "handlers", [`${runtime}-node-net`], at64And512(1.4))),
+        ),
+        ...besideListen("streams", at64And512(1), at64And512(1.2)),
       ],
       roundTrip: [speed("C, epoll", both("handlers", ["c-epoll"], { 1: 1 / 1.05 }))],
     },
@@ -120,8 +135,7 @@ function large(settings: Settings, shown: (text: string) => void) {
       parameter: "connections",
       cases: [64],
       contenders: contenders([]),
-      measure: (server, connections, warming) =>
-        load(server, connections, 4096, warming ? FIRST_WARM_MS : WARM_MS, settings.roundMs),
+      measure: measure(4096, settings),
       cpu: [
         speed("C, liburing", both("handlers", ["c-uring"])),
         speed("Bun.listen", both("handlers", ["bun-bun-listen"])),
@@ -183,8 +197,7 @@ export const stream: Benchmark = {
         parameter: "connections",
         cases: [1],
         contenders: contenders([1], "65536", "64"),
-        measure: (server, connections, warming) =>
-          load(server, connections, MIB, warming ? FIRST_WARM_MS : WARM_MS, settings.roundMs),
+        measure: measure(MIB, settings),
         cpu: [
           speed("C's best", both("handlers", ["c-uring", "c-epoll"])),
           speed("Bun.listen", both("handlers", ["bun-bun-listen"])),

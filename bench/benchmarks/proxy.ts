@@ -1,23 +1,16 @@
 /** Proxies for TCP. */
 
 import type { Benchmark, Report } from "../benchmark.ts";
-import { runToEnd } from "../child.ts";
 import { compiled, example, type Runtime, RUNTIME_NAMES } from "../environment.ts";
 import { nginxStream } from "../peers.ts";
-import { asClient, asServer, measureServers, type Served, type Server, startServer } from "../servers.ts";
+import { asClient, asServer, load, loadCommand, measureServers, startServer } from "../servers.ts";
 
 const RUNTIMES: readonly Runtime[] = ["bun", "deno"];
 const SIZE = 1024 * 1024;
 const WARM_MS = 50;
 const FIRST_WARM_MS = 300;
+const FIRST_MESSAGES = 300;
 const CASES = [1, 16];
-
-async function load(proxy: Server, connections: number, warmMs: number, ms: number): Promise<Served> {
-  const args = ["echo", proxy.port, proxy.pid, connections, SIZE, warmMs, ms].map(String);
-  const { stdout } = await runToEnd(asClient(compiled("load", args)));
-  const [ops = NaN, wallNs = NaN, cpuNs = NaN] = stdout.split(" ").slice(1).map(Number);
-  return { ops, wallNs, cpuNs };
-}
 
 /** Messages of 1 MiB through a proxy to a server that sends them back. */
 export const proxy: Benchmark = {
@@ -42,8 +35,12 @@ export const proxy: Benchmark = {
                 startServer(asServer(example(runtime, "proxy.ts", ["0", `127.0.0.1:${backend.port}`]))),
             })),
           ],
-          measure: (server, connections, warming) =>
-            load(server, connections, warming ? FIRST_WARM_MS : WARM_MS, 2 * settings.roundMs),
+          measure: (server, connections, warming) => {
+            const warm = warming
+              ? { ms: FIRST_WARM_MS, messages: FIRST_MESSAGES }
+              : { ms: WARM_MS, messages: 2 * connections };
+            return load(asClient(loadCommand(server, connections, SIZE, warm, 2 * settings.roundMs)));
+          },
           cpu: [{
             heading: "nginx",
             kind: "speed",

@@ -4,15 +4,25 @@
  */
 
 import type { Benchmark, Report } from "../benchmark.ts";
-import { type Command, runToEnd } from "../child.ts";
-import { compiled, example, onCpu, type Runtime, RUNTIME_NAMES } from "../environment.ts";
-import { measureServers, type Served, type Server, type ServerContender, startServer } from "../servers.ts";
+import type { Command } from "../child.ts";
+import { example, onCpu, type Runtime, RUNTIME_NAMES } from "../environment.ts";
+import {
+  load,
+  loadCommand,
+  measureServers,
+  type Served,
+  type Server,
+  type ServerContender,
+  startServer,
+  type Warming,
+} from "../servers.ts";
 
 const RUNTIMES: readonly Runtime[] = ["bun", "deno"];
 const CONNECTIONS = 64;
 const SIZE = 64;
 const WARM_MS = 100;
 const FIRST_WARM_MS = 600;
+const FIRST_MESSAGES = 60_000;
 /** What two threads on two CPUs do beside one on one. */
 const LEAST = 1.8;
 const SPREADS = ["hashed", "dealt"] as const;
@@ -38,17 +48,11 @@ function contender(runtime: Runtime, count: number, spread: Spread): ServerConte
   };
 }
 
-async function loadOn(cpu: number, args: readonly (number | string)[]): Promise<Served> {
-  const { stdout } = await runToEnd(onCpu(cpu, compiled("load", args.map(String))));
-  const [ops = NaN, wallNs = NaN, cpuNs = NaN] = stdout.split(" ").slice(1).map(Number);
-  return { ops, wallNs, cpuNs };
-}
-
 /** A client on each CPU, at the same time; together they have all connections. */
-async function load(server: Server, warmMs: number, ms: number): Promise<Served> {
+async function loads(server: Server, warm: Warming, ms: number): Promise<Served> {
   const cpus = cpusOf.get(server) ?? 1;
-  const args = ["echo", server.port, server.pid, CONNECTIONS, SIZE, warmMs, ms];
-  const all = await Promise.all(Array.from({ length: cpus }, (_, cpu) => loadOn(cpu, args)));
+  const client = loadCommand(server, CONNECTIONS, SIZE, warm, ms);
+  const all = await Promise.all(Array.from({ length: cpus }, (_, cpu) => load(onCpu(cpu, client))));
   const sum = (of: (one: Served) => number): number => all.reduce((total, one) => total + of(one), 0);
   return {
     ops: sum(({ ops }) => ops),
@@ -79,8 +83,12 @@ export const workers: Benchmark = {
           contender(runtime, 1, "hashed"),
           ...SPREADS.map((spread) => contender(runtime, 2, spread)),
         ]),
-        measure: (server, _, warming) =>
-          load(server, warming ? FIRST_WARM_MS : WARM_MS, 2 * settings.roundMs),
+        measure: (server, _, warming) => {
+          const warm = warming
+            ? { ms: FIRST_WARM_MS, messages: FIRST_MESSAGES }
+            : { ms: WARM_MS, messages: CONNECTIONS };
+          return loads(server, warm, 2 * settings.roundMs);
+        },
         cpu: [],
         wall: [{ heading: "one Worker", kind: "speed", pairs }],
       },

@@ -2,7 +2,8 @@
  * The client of the benchmarks of servers that send back what they receive: N connections, a message on each, and the
  * next one when the whole of it has come back. One thread, epoll. Every byte is compared.
  *
- *   load echo PORT SERVER_PID CONNECTIONS SIZE WARM_MS MEASURED_MS
+ *   load echo PORT SERVER_PID CONNECTIONS SIZE WARM_MS WARM_MESSAGES MEASURED_MS
+ *       runs unmeasured for so long, and until there were so many messages, but no more than five times as long; then
  *       prints "done MESSAGES NANOSECONDS CPU_NANOSECONDS P50 P99": CPU time is the server's, all threads, or of several
  *       processes if SERVER_PID is a list with commas; percentiles are of the round trips, in nanoseconds
  *   load cpu SERVER_PID
@@ -114,9 +115,12 @@ static void take(struct connection *one)
 	}
 }
 
-static void exchange_until(uint64_t deadline)
+/* Until a time, and on until so many messages were counted or another time has come. */
+static void exchange_until(uint64_t deadline, uint64_t least, uint64_t last)
 {
 	struct epoll_event events[MAX_EVENTS];
+
+	uint64_t now;
 
 	do {
 		int count = epoll_wait(epoll_fd, events, MAX_EVENTS, 10000);
@@ -131,12 +135,13 @@ static void exchange_until(uint64_t deadline)
 			if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 				take(one);
 		}
-	} while (now_ns() < deadline);
+		now = now_ns();
+	} while (now < deadline || (messages < least && now < last));
 }
 
-static void echo(unsigned warm_ms, unsigned measured_ms)
+static void echo(uint64_t warm_ns, uint64_t warm_messages, uint64_t measured_ns)
 {
-	uint64_t start, cpu;
+	uint64_t start = now_ns(), cpu;
 
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	for (unsigned i = 0; i < connection_count; i++) {
@@ -146,12 +151,12 @@ static void echo(unsigned warm_ms, unsigned measured_ms)
 			die("epoll_ctl: %s", strerror(errno));
 		begin(&connections[i], now_ns());
 	}
-	exchange_until(now_ns() + warm_ms * 1000000ull);
+	exchange_until(start + warm_ns, warm_messages, start + 5 * warm_ns);
 	memset(buckets, 0, sizeof(buckets));
 	messages = 0;
 	cpu = server_cpu();
 	start = now_ns();
-	exchange_until(start + measured_ms * 1000000ull);
+	exchange_until(start + measured_ns, 0, 0);
 	cpu = server_cpu() - cpu;
 	printf("done %lu %lu %lu %lu %lu\n", messages, now_ns() - start, cpu, percentile(0.5), percentile(0.99));
 }
@@ -173,8 +178,8 @@ int main(int argc, char **argv)
 		printf("cpu %lu\n", server_cpu());
 		return 0;
 	}
-	if (argc != 8 || strcmp(argv[1], "echo") != 0)
-		die("usage: load echo PORT SERVER_PID CONNECTIONS SIZE WARM_MS MEASURED_MS | cpu PID | idle PORT CONNECTIONS");
+	if (argc != 9 || strcmp(argv[1], "echo") != 0)
+		die("usage: load echo PORT SERVER_PID CONNECTIONS SIZE WARM_MS WARM_MESSAGES MEASURED_MS | cpu PID | idle PORT CONNECTIONS");
 	find_clocks(argv[3]);
 	size = (size_t)atol(argv[5]);
 	pattern = malloc(size);
@@ -182,6 +187,6 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < size; i++)
 		pattern[i] = (unsigned char)(i % PERIOD);
 	connect_all(atoi(argv[2]), (unsigned)atoi(argv[4]));
-	echo((unsigned)atoi(argv[6]), (unsigned)atoi(argv[7]));
+	echo(strtoull(argv[6], NULL, 10) * 1000000u, strtoull(argv[7], NULL, 10), strtoull(argv[8], NULL, 10) * 1000000u);
 	return 0;
 }
