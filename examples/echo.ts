@@ -13,7 +13,7 @@ import { type Conn, listen, type Listener } from "uring/net";
 import { echoing } from "./common/echoing.ts";
 import { addressText, GRACE_MS, main, portOf, type Serving } from "./common/server.ts";
 
-const BUFFER = 16 * 1024;
+const BUFFER = 64 * 1024;
 
 async function echo(conn: Conn): Promise<void> {
   await using _ = conn;
