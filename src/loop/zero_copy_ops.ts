@@ -52,8 +52,8 @@ interface Report {
 
 let tells: boolean | undefined;
 
-/** Whether the kernel knows `IORING_SEND_ZC_REPORT_USAGE`. */
-function tellsUsage(): boolean {
+/** Whether the kernel knows `IORING_SEND_ZC_REPORT_USAGE`. @internal */
+export function tellsUsage(): boolean {
   return tells ??= kernelHas("6.2");
 }
 

@@ -44,6 +44,13 @@ export interface SocketOptions {
    * for {@link Conn.read}; default 256 KiB.
    */
   highWaterMark?: number | undefined;
+  /**
+   * From how many bytes on {@link Conn.write} has the network card read the caller's memory, instead of copying it first
+   * (`IORING_OP_SEND_ZC`, Linux 6.2); the promise then resolves when the other end has acknowledged them. Default: never. It
+   * pays from some 16 KiB on, where the card can do it: over loopback, and with cards that cannot, the kernel copies all
+   * the same and says so, whereupon the connection goes on without. TCP only.
+   */
+  zeroCopy?: number | undefined;
   /** Milliseconds without anything coming or going after which a connection is closed with `ETIMEDOUT`; default 0, never. */
   idleTimeout?: number | undefined;
   /**

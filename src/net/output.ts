@@ -3,7 +3,15 @@
  *
  * @module
  */
-import { IOSQE_CQE_SKIP_SUCCESS, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL } from "../ffi/abi.ts";
+import {
+  IORING_CQE_F_NOTIF,
+  IORING_NOTIF_USAGE_ZC_COPIED,
+  IORING_SEND_ZC_REPORT_USAGE,
+  IOSQE_CQE_SKIP_SUCCESS,
+  MSG_DONTWAIT,
+  MSG_NOSIGNAL,
+  MSG_WAITALL,
+} from "../ffi/abi.ts";
 import { isMapped } from "../ffi/memory.ts";
 import { addressOf } from "../ffi/pin.ts";
 import { iovec, msghdr } from "../ffi/structs.ts";
@@ -44,6 +52,10 @@ export class Output implements CompletionSink {
   queued = 0;
   /** How many operations are in flight. */
   inFlight = 0;
+  /** From how many bytes on memory of the program's is sent without being copied. */
+  zeroCopy: number = Infinity;
+  /** What a send without copying has taken, until the kernel is done with the memory. */
+  #taking = 0;
   readonly #socket: AnySocket;
   readonly #engine: Engine;
   #first: Piece | null = null;
@@ -196,7 +208,7 @@ export class Output implements CompletionSink {
     const next = first.next;
     const length = first.end - first.start;
     if (
-      length <= PROMPT && !this.#insists && first.kind !== BORROWED && (next === null || next.job !== null)
+      length <= PROMPT && !this.#insists && first.kind !== BORROWED && this.#standsAlone(next)
     ) {
       const sqe = this.#engine.promptEntry(this);
       if (sqe !== null) {
@@ -211,21 +223,37 @@ export class Output implements CompletionSink {
     const op = driver.begin("send");
     this.#op = op;
     this.inFlight++;
-    if (next === null || next.job !== null) {
+    if (first.kind === BORROWED && length >= this.zeroCopy) {
+      op.sqe!.prepSendZc(
+        this.#socket.fd,
+        first.address + first.start,
+        length,
+        FLAGS,
+        IORING_SEND_ZC_REPORT_USAGE,
+      );
+      op.pins = first.owner;
+    } else if (this.#standsAlone(next)) {
       op.sqe!.prepSend(this.#socket.fd, first.address + first.start, length, FLAGS);
       op.pins = first.owner;
     } else this.#gatherMany(op, first);
     driver.launch(op, this);
   }
 
+  /** Whether what comes next, if anything does, is not to be sent together with what is before it. */
+  #standsAlone(next: Piece | null): boolean {
+    return next === null || next.job !== null ||
+      (next.kind === BORROWED && next.end - next.start >= this.zeroCopy);
+  }
+
   #gatherMany(op: Op, first: Piece): void {
     const owners: unknown[] = [];
     let count = 0;
-    for (let piece: Piece | null = first; piece !== null && piece.job === null && count < MOST_PIECES;) {
+    let piece: Piece | null = first;
+    do {
       count++;
-      owners.push(piece.owner);
-      piece = piece.next;
-    }
+      owners.push(piece!.owner);
+      piece = piece!.next;
+    } while (!this.#standsAlone(piece) && count < MOST_PIECES);
     const memory = this.#engine.driver.arena.take(msghdr.size + count * iovec.size);
     memory.bytes.fill(0);
     const view = new DataView(memory.bytes.buffer, memory.bytes.byteOffset, memory.bytes.length);
@@ -320,10 +348,16 @@ export class Output implements CompletionSink {
   }
 
   /** A send has ended. @internal */
-  complete(res: number, _flags: number, more: boolean): void {
-    if (!more) {
-      this.#op = null;
-      this.inFlight--;
+  complete(res: number, flags: number, more: boolean): void {
+    if (more) {
+      this.#taking = res;
+      return;
+    }
+    this.#op = null;
+    this.inFlight--;
+    if ((flags & IORING_CQE_F_NOTIF) !== 0) {
+      if ((res & IORING_NOTIF_USAGE_ZC_COPIED) !== 0) this.zeroCopy = Infinity;
+      res = this.#taking;
     }
     if (res > 0) this.#taken(res);
     if (res < 0) this.#socket.sendFailed(res);

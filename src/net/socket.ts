@@ -5,6 +5,7 @@
  */
 import { IORING_CQE_BUFFER_SHIFT, IOSQE_BUFFER_SELECT } from "../ffi/abi.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
+import { tellsUsage } from "../loop/zero_copy_ops.ts";
 import { type RingAddress, type SocketAddress, UringError } from "../mod.ts";
 import { type Address, publicAddress } from "./address.ts";
 import type { Engine } from "./engine.ts";
@@ -114,6 +115,9 @@ export class Socket<T = undefined> implements CompletionSink {
     this.#owner = owner;
     this.#remote = remote;
     this.#highWaterMark = options.highWaterMark ?? HIGH_WATER_MARK;
+    if (options.zeroCopy !== undefined && remote !== null && remote.family !== "unix" && tellsUsage()) {
+      this.output.zeroCopy = options.zeroCopy;
+    }
     if (options.allowHalfOpen === true) this.#state |= HALF_OPEN;
     if (manual) this.#state |= HALF_OPEN | MANUAL | QUIET;
     setUp(this as unknown as AnySocket, options);

@@ -36,12 +36,15 @@ export function setTcpOptions(fd: number, { noDelay = true, keepAlive = false }:
 
 /** Checks the options that all connections have. */
 export function checkSocketOptions(options: SocketOptions): void {
-  const { keepAlive, highWaterMark, idleTimeout } = options;
+  const { keepAlive, highWaterMark, idleTimeout, zeroCopy } = options;
   if (typeof keepAlive === "number" && (!Number.isInteger(keepAlive) || keepAlive < 1 || keepAlive > 32767)) {
     throw new RangeError(`keepAlive must be whole seconds from 1 to 32767, or a boolean, not ${keepAlive}`);
   }
   if (highWaterMark !== undefined && (!Number.isSafeInteger(highWaterMark) || highWaterMark < 1)) {
     throw new RangeError(`highWaterMark must be an integer from 1 on, not ${highWaterMark}`);
+  }
+  if (zeroCopy !== undefined && !(typeof zeroCopy === "number" && zeroCopy >= 0)) {
+    throw new RangeError(`zeroCopy must be a number of bytes, not ${zeroCopy}`);
   }
   if (idleTimeout !== undefined && (typeof idleTimeout !== "number" || !(idleTimeout >= 0))) {
     throw new RangeError(`idleTimeout must be milliseconds from 0 on, not ${idleTimeout}`);

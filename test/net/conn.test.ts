@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import net from "node:net";
 import type { AddressInfo } from "node:net";
-import { IORING_OP_BIND } from "../../src/ffi/abi.ts";
+import { IORING_OP_BIND, IORING_OP_SEND_ZC } from "../../src/ffi/abi.ts";
 import { Uring } from "../../src/mod.ts";
 import { type Conn, connect, listen, type Listener } from "../../src/net/mod.ts";
 import { content } from "../support/content.ts";
@@ -213,4 +213,37 @@ test("a sender is held back while nobody reads a stream", { skip }, async () => 
   await writing;
   assert.equal(received.end(), digest(data));
   assert.equal(Uring.shared.closed, false);
+});
+
+test("writes without a copy: whole, in order, and given up where the kernel copies all the same", {
+  skip: skip === false ? missingOp(IORING_OP_SEND_ZC) : skip,
+}, async () => {
+  await using listener = listen({ port: 0, hostname: "127.0.0.1" });
+  const [b, a] = await within(
+    Promise.all([
+      listener.accept(),
+      connect({ port: portOf(listener), hostname: "127.0.0.1", zeroCopy: 20_000 }),
+    ]),
+    "a pair",
+  );
+  assert.equal(a.socket.output.zeroCopy, 20_000);
+  const data = content(5 << 20, 4);
+  const received = (async () => {
+    const digest = new Digest();
+    for await (const chunk of b) digest.add(chunk);
+    return digest.end();
+  })();
+  const lengths = await Promise.all([
+    a.write(data.subarray(0, 1000)),
+    a.write(data.subarray(1000, 1_000_000)),
+    a.write(data.subarray(1_000_000, 1_000_010)),
+    a.write(data.subarray(1_000_010)),
+  ]);
+  assert.deepEqual(lengths, [1000, 999_000, 10, data.length - 1_000_010]);
+  await a.closeWrite();
+  assert.equal(await within(received, "all of it"), digest(data));
+  // Loopback has no network card that could read the memory.
+  assert.equal(a.socket.output.zeroCopy, Infinity);
+  await Promise.all([a.close(), b.close()]);
+  await assert.rejects(connect({ port: 1, zeroCopy: -1 }), RangeError);
 });
