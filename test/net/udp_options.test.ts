@@ -9,7 +9,7 @@ import { udp, type UdpOptions, type UdpSocket } from "../../src/net/mod.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { makeUring, sleep, until, within } from "../support/loop.ts";
+import { FLAGS, makeUring, sleep, until, within } from "../support/loop.ts";
 import { output } from "../support/program.ts";
 import { missingRing } from "../support/rings.ts";
 import { missingUdp } from "../support/udp.ts";
@@ -314,6 +314,24 @@ test("a ring of one's own, and when datagrams left", { skip: noStamps }, async (
   assert.deepEqual(await within(keys, "the time stamps"), [0, 1, 2]);
   for (let i = 0; i < 3; i++) await within(socket.receive(), "the datagrams");
 });
+
+for (const kind of FLAGS) {
+  test(`on a ring of another kind: ${kind.name}`, { skip: firstReason(skip, kind.skip) }, async () => {
+    await using uring = makeUring({ flags: kind.flags, entries: 8 });
+    await using server = udp({
+      hostname: HOST,
+      uring,
+      socket: { data: (socket, view, from) => void socket.trySend(view, from) },
+    });
+    await using client = udp({ hostname: HOST, uring, connect: server.addr, receiveBufferSize: 1 << 20 });
+    for (let round = 0; round < 5; round++) {
+      // Runs of several lengths, and some that are too long for the small pieces of memory.
+      const sent = Array.from({ length: 40 }, (_, i) => data(i % 10 === 9 ? 3000 : 20 + (i >> 3)));
+      await within(client.sendMany(sent.map((data) => ({ data }))), "sending");
+      for (const one of sent) assert.deepEqual((await within(client.receive(), "an answer")).data, one);
+    }
+  });
+}
 
 test("time stamps need a ring for them", { skip }, async () => {
   await using socket = udp({ hostname: HOST });
