@@ -113,8 +113,9 @@ export class RingWaits extends RingStatus {
    */
   submitAndLinger(waitNr: number): void {
     const toSubmit = this.flush();
+    const flags = IORING_ENTER_GETEVENTS | this.wakeFlag();
     if ((this.features & IORING_FEAT_MIN_TIMEOUT) === 0) {
-      this.enterAgain(toSubmit, 0, IORING_ENTER_GETEVENTS);
+      this.enterAgain(toSubmit, 0, flags);
       return;
     }
     let arg = this.#lingerArg;
@@ -125,7 +126,7 @@ export class RingWaits extends RingStatus {
       view.setBigUint64(io_uring_getevents_arg.ts, BigInt(arg.address + TIME_AT), true);
       view.setBigInt64(TIME_AT + __kernel_timespec.tv_nsec, BigInt(LINGER_MOST * 1000), true);
     }
-    this.#enterTimed(toSubmit, waitNr, IORING_ENTER_GETEVENTS, arg);
+    this.#enterTimed(toSubmit, waitNr, flags, arg);
   }
 
   /**
