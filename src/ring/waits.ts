@@ -55,6 +55,8 @@ export class RingWaits extends RingStatus {
   readonly #system = system();
   #waitArg: Pinned | null = null;
   #lingerArg: Pinned | null = null;
+  // One timer is cheaper than two, and sooner set.
+  #briefArg: Pinned | null = null;
 
   /**
    * `io_uring_enter` itself, for what has no method here. Entries handed out so far are shown to the kernel first.
@@ -118,14 +120,9 @@ export class RingWaits extends RingStatus {
       this.enterAgain(toSubmit, 0, flags);
       return;
     }
-    let arg = this.#lingerArg;
-    if (arg === null) {
-      arg = this.#lingerArg = pinned(MASK_AT);
-      const view = new DataView(arg.bytes.buffer);
-      view.setUint32(io_uring_getevents_arg.min_wait_usec, LINGER_MIN, true);
-      view.setBigUint64(io_uring_getevents_arg.ts, BigInt(arg.address + TIME_AT), true);
-      view.setBigInt64(TIME_AT + __kernel_timespec.tv_nsec, BigInt(LINGER_MOST * 1000), true);
-    }
+    const arg = waitNr > 1
+      ? this.#lingerArg ??= lingerArg(LINGER_MIN, LINGER_MOST)
+      : this.#briefArg ??= lingerArg(0, LINGER_MOST);
     this.#enterTimed(toSubmit, waitNr, flags, arg);
   }
 
@@ -292,6 +289,16 @@ export class RingWaits extends RingStatus {
     this.taken(result);
     return result;
   }
+}
+
+/** The argument of a wait of at most so many microseconds, which after the first ones is content with what there is. */
+function lingerArg(least: number, most: number): Pinned {
+  const arg = pinned(MASK_AT);
+  const view = new DataView(arg.bytes.buffer);
+  view.setUint32(io_uring_getevents_arg.min_wait_usec, least, true);
+  view.setBigUint64(io_uring_getevents_arg.ts, BigInt(arg.address + TIME_AT), true);
+  view.setBigInt64(TIME_AT + __kernel_timespec.tv_nsec, BigInt(most * 1000), true);
+  return arg;
 }
 
 function timerFlag(options: WaitOptions): number {
