@@ -93,6 +93,12 @@ function waitAt(ring: Ring, offset: number): number {
   return system().enterOffset(ring.fd, 0, 1, flags, offset, SIZE);
 }
 
+/** Checks how many entries a call says it has submitted: the thread of SQPOLL may have taken some before it counts. */
+function assertSubmitted(ring: Ring, told: number, count: number): void {
+  if ((ring.flags & IORING_SETUP_SQPOLL) === 0) assert.equal(told, count);
+  else assert.ok(told >= 0 && told <= count, `${told}`);
+}
+
 forEachKind(({ name, options, skip }) => {
   test(
     `liburing reg-wait: ${name}: waits that lie in a region`,
@@ -118,23 +124,23 @@ forEachKind(({ name, options, skip }) => {
       entry(ring, 1, (sqe) => sqe.prepNop());
       entry(ring, 2, (sqe) => sqe.prepNop());
       waits.at(2).timeout = { sec: 10, nsec: 0 };
-      assert.equal(ring.submitAndWaitReg(2, 2), 2);
+      assertSubmitted(ring, ring.submitAndWaitReg(2, 2), 2);
       assert.deepEqual(reap(ring, 2).map(({ userData }) => userData), [1, 2]);
       entry(ring, 3, (sqe) => sqe.prepNop());
-      assert.equal(ring.submitAndWaitReg(2, 1), 1);
+      assertSubmitted(ring, ring.submitAndWaitReg(2, 1), 1);
       assert.equal(reap(ring, 1)[0]!.userData, 3);
       // Without a limit it waits for what comes.
       entry(ring, 4, (sqe) => sqe.prepNop());
       waits.at(0).timeout = null;
       assert.equal(waits.at(0).timeout, null);
-      assert.equal(ring.submitAndWaitReg(1, 0), 1);
+      assertSubmitted(ring, ring.submitAndWaitReg(1, 0), 1);
       assert.equal(reap(ring, 1)[0]!.userData, 4);
       // After the minimum one completion is enough.
       waits.at(0).timeout = { sec: 10, nsec: 0 };
       waits.at(0).minWaitUsec = 1;
       assert.equal(waits.at(0).minWaitUsec, 1);
       entry(ring, 5, (sqe) => sqe.prepNop());
-      assert.equal(ring.submitAndWaitReg(8, 0), 1);
+      assertSubmitted(ring, ring.submitAndWaitReg(8, 0), 1);
       assert.equal(reap(ring, 1)[0]!.userData, 5);
     },
   );
