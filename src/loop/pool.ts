@@ -139,6 +139,12 @@ export class BufferPool implements Disposable, AsyncDisposable {
    * @param flags The completion's, which tell whether the buffer is used up. @internal
    */
   take(id: number, length: number, flags: number): Uint8Array {
+    const at = this.#lend(id, length, flags);
+    return this.#bytes.subarray(at, at + length);
+  }
+
+  /** Notes what the kernel has put into a buffer; gives where it is. */
+  #lend(id: number, length: number, flags: number): number {
     const at = id * this.size + this.#filled[id]!;
     this.#filled[id]! += length;
     this.#lent[id]!++;
@@ -147,7 +153,7 @@ export class BufferPool implements Disposable, AsyncDisposable {
       this.#kernels[id] = 0;
       this.#free--;
     }
-    return this.#bytes.subarray(at, at + length);
+    return at;
   }
 
   /** Where the memory begins. @internal */
@@ -160,14 +166,7 @@ export class BufferPool implements Disposable, AsyncDisposable {
    * where messages of one length arrive. @internal
    */
   borrow(id: number, length: number, flags: number): Uint8Array {
-    const at = id * this.size + this.#filled[id]!;
-    this.#filled[id]! += length;
-    this.#lent[id]!++;
-    this.#pieces++;
-    if ((flags & IORING_CQE_F_BUF_MORE) === 0) {
-      this.#kernels[id] = 0;
-      this.#free--;
-    }
+    const at = this.#lend(id, length, flags);
     this.borrowedAt = at;
     const cell = at >>> CELL_SHIFT;
     const views = this.#views ??= new Views(this.count * this.size);

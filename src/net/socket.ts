@@ -25,7 +25,7 @@ const INVALID = -22;
 /** {@link SocketOptions.highWaterMark} by default. */
 export const HIGH_WATER_MARK: number = 256 << 10;
 
-/** Nothing is to be received for now. */
+/** Receiving is paused: {@link Socket.pause}. */
 const PAUSED = 1;
 /** The other end has finished. */
 const ENDED = 2;
