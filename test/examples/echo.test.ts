@@ -3,24 +3,12 @@ import { randomBytes } from "node:crypto";
 import { connect, createServer, type Socket } from "node:net";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { beside, cannotServe, ended, serving } from "./servers.ts";
+import { beside, cannotServe, ended, exchange, serving } from "./servers.ts";
 
 checkLeaks();
 
 const skip = cannotServe();
 const STYLES = ["handlers", "streams"] as const;
-
-/** Sends `data`, finishes, and returns all that comes back. */
-function exchange(port: number, data: Uint8Array): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const back: Buffer[] = [];
-    const socket = connect(port, "127.0.0.1");
-    socket.on("data", (bytes: Buffer) => back.push(bytes));
-    socket.once("error", reject);
-    socket.once("end", () => resolve(Buffer.concat(back)));
-    socket.end(data);
-  });
-}
 
 /** Connects, sends without reading what comes back, and resets the connection. */
 function reset(port: number): Promise<void> {

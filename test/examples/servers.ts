@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { createSocket } from "node:dgram";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { probe } from "uring";
@@ -215,4 +215,16 @@ export function lacks(...programs: readonly string[]): string | false {
 export function findNginx(): string | null {
   const unpacked = process.env["NGINX"] ?? `${ROOT}.cache/nginx/usr/sbin/nginx`;
   return [unpacked, "/usr/sbin/nginx"].find((path) => existsSync(path)) ?? null;
+}
+
+/** Sends `data`, finishes, and returns all that comes back. */
+export function exchange(port: number, data: Uint8Array): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const back: Buffer[] = [];
+    const socket = connect(port, "127.0.0.1");
+    socket.on("data", (bytes: Buffer) => back.push(bytes));
+    socket.once("error", reject);
+    socket.once("end", () => resolve(Buffer.concat(back)));
+    socket.end(data);
+  });
 }

@@ -1,26 +1,15 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { connect, createServer } from "node:net";
+import { createServer } from "node:net";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { beside, cannotServe, ended, listeners } from "./servers.ts";
+import { beside, cannotServe, ended, exchange, listeners } from "./servers.ts";
 
 checkLeaks();
 
 const skip = cannotServe();
 /** A Worker's program is read by Deno, not by the library. */
 const PERMISSIONS = ["--allow-read"];
-
-function exchange(port: number, data: Uint8Array): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const back: Buffer[] = [];
-    const socket = connect(port, "127.0.0.1");
-    socket.on("data", (bytes: Buffer) => back.push(bytes));
-    socket.once("error", reject);
-    socket.once("end", () => resolve(Buffer.concat(back)));
-    socket.end(data);
-  });
-}
 
 for (const [spread, count] of [["hashed", 3], ["dealt", 1]] as const) {
   test(`workers.ts, ${spread}: sends back what many clients send`, { skip }, async () => {
