@@ -116,6 +116,24 @@ test("a file that shrinks or goes while it is copied", async () => {
   assert.equal(countDescriptors(/(from|to)$/), 0);
 });
 
+test("a file that grows while it is copied is copied with what came to it, every piece once and in its place", async () => {
+  using dir = new TempDir();
+  const [from, to] = [dir.of("from"), dir.of("to")];
+  const more = content(700_001);
+  writeFileSync(from, DATA);
+  let pieces = 0;
+  let copied = 0;
+  await fs.copyFile(from, to, {
+    onProgress: (bytes) => {
+      if (pieces++ === 2) appendFileSync(from, more);
+      copied += bytes;
+    },
+  });
+  assert.ok(pieces > 4);
+  assert.equal(copied, SIZE + more.length);
+  assert.equal(Buffer.compare(readFileSync(to), Buffer.concat([DATA, more])), 0);
+});
+
 test("directories that change while they are walked", async () => {
   using dir = new TempDir();
   const fill = (): void => {
