@@ -99,4 +99,5 @@ ensure_nginx() {
   return 1
 }
 
-install_dependencies && find_runtimes
+# Whoever has both already, such as the virtual machine of scripts/lab, needs nothing installed.
+if [ ! -x "${BUN:-}" ] || [ ! -x "${DENO:-}" ]; then install_dependencies && find_runtimes; fi
