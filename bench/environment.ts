@@ -88,15 +88,23 @@ function newest(paths: readonly string[]): number {
   return Math.max(...paths.map((path) => statSync(path).mtimeMs));
 }
 
-/** The command that runs `bench/c/NAME.c`, compiled if need be. Throws a `MissingError` without a compiler. */
-export function compiled(name: string, args: readonly string[]): Command {
-  const sources = [`${name}.c`, "rounds.h", "server.h", "client.h"].map((file) =>
+/**
+ * The command that runs `bench/c/NAME.c`, compiled if need be. Throws a `MissingError` without a compiler or one of the
+ * libraries that are named.
+ */
+export function compiled(
+  name: string,
+  args: readonly string[],
+  libraries: readonly string[] = ["uring"],
+): Command {
+  const sources = [`${name}.c`, "rounds.h", "server.h", "client.h", "passthrough.h"].map((file) =>
     join(ROOT, "bench", "c", file)
   );
   const program = join(CACHE, name);
   if (!existsSync(program) || statSync(program).mtimeMs < newest(sources)) {
     mkdirSync(CACHE, { recursive: true });
-    const flags = ["-O2", "-Wall", "-Wextra", "-o", program, sources[0] ?? "", "-luring"];
+    const flags = ["-O2", "-Wall", "-Wextra", "-o", program, sources[0] ?? ""];
+    flags.push(...libraries.map((library) => `-l${library}`));
     try {
       execFileSync(process.env["CC"] ?? "cc", flags, { stdio: ["ignore", "pipe", "pipe"], encoding: "utf8" });
     } catch (error) {

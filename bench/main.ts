@@ -5,6 +5,7 @@ import process from "node:process";
 import type { Benchmark, Report, Verdict } from "./benchmark.ts";
 import { awaitNop } from "./benchmarks/await_nop.ts";
 import { append, copy, direct, scan } from "./benchmarks/data_files.ts";
+import { fuse } from "./benchmarks/fuse.ts";
 import { heap } from "./benchmarks/heap.ts";
 import { idle } from "./benchmarks/idle.ts";
 import { memory } from "./benchmarks/memory.ts";
@@ -36,6 +37,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   copy,
   scan,
   tree,
+  fuse,
   ...servers,
 ];
 const MAX_ROUNDS = 1000;

@@ -17,6 +17,7 @@ import {
   type GroupResult,
   runGroup,
   type Sample,
+  type Series,
   type Settings,
 } from "./harness.ts";
 import { groupTable } from "./report.ts";
@@ -26,11 +27,16 @@ const CLIENT_CPU = 1;
 const POLL_MS = 20;
 const START_MS = 10_000;
 
-/** A server that runs. */
-export interface Server {
-  readonly port: number;
+/** A process that serves. */
+export interface Process {
+  /** 0 where nobody serves, because the kernel does it all. */
   readonly pid: number;
   stop(): Promise<void>;
+}
+
+/** A server that runs. */
+export interface Server extends Process {
+  readonly port: number;
 }
 
 const alone = (): boolean => os.cpus().length < 2;
@@ -153,22 +159,22 @@ export async function load(command: Command): Promise<Served> {
 }
 
 /** One row. */
-export interface ServerContender {
+export interface ServerContender<S extends Process = Server> {
   readonly id: string;
   readonly label: string;
   readonly cases?: readonly number[];
-  start(): Promise<Server>;
+  start(): Promise<S>;
 }
 
 /** Servers that one kind of client measures. */
-export interface ServerGroup {
+export interface ServerGroup<S extends Process = Server> {
   readonly title: string;
   /** What an operation is: "message", "request", "MiB". */
   readonly unit: string;
   readonly parameter: string;
   readonly cases: readonly number[];
-  readonly contenders: readonly ServerContender[];
-  measure(server: Server, parameter: number, warming: boolean): Promise<Served>;
+  readonly contenders: readonly ServerContender<S>[];
+  measure(server: S, parameter: number, warming: boolean): Promise<Served>;
   /** Of CPU time. */
   readonly cpu: readonly Comparison[];
   /** Of time. */
@@ -180,9 +186,9 @@ export interface ServerGroup {
 
 type Kind = "cpu" | "wall" | "roundTrip";
 
-function contender(
-  group: ServerGroup,
-  one: ServerContender,
+function contender<S extends Process>(
+  group: ServerGroup<S>,
+  one: ServerContender<S>,
   seen: Map<string, Served[]>,
 ): Contender {
   return {
@@ -218,9 +224,18 @@ function sampleOf(kind: Kind, { ops, wallNs, cpuNs, roundTripNs = NaN }: Served)
   return { ops, ns: kind === "cpu" ? cpuNs : wallNs };
 }
 
+function seriesOf(kind: Kind, one: Series, seen: ReadonlyMap<string, readonly Served[]>): Series {
+  if (one.samples.length === 0) return one;
+  const found = seen.get(`${one.contender} ${one.parameter}`) ?? [];
+  if (kind === "cpu" && found.every(({ cpuNs }) => cpuNs === 0)) {
+    return { ...one, samples: [], missing: "nobody serves" };
+  }
+  return { ...one, samples: found.map((each) => sampleOf(kind, each)) };
+}
+
 /** Measures servers, and shows a table for each kind of figure. */
-export async function measureServers(
-  group: ServerGroup,
+export async function measureServers<S extends Process = Server>(
+  group: ServerGroup<S>,
   settings: Settings,
   shown: (text: string) => void,
 ): Promise<Report & { readonly groups: readonly GroupResult[] }> {
@@ -241,12 +256,7 @@ export async function measureServers(
   const groups = kinds.map((kind): GroupResult => ({
     ...measured,
     group: { ...base, title: `${title}: ${TITLES[kind](unit)}`, comparisons: group[kind] ?? [] },
-    series: measured.series.map((one) => ({
-      ...one,
-      samples: one.samples.length === 0
-        ? []
-        : (seen.get(`${one.contender} ${one.parameter}`) ?? []).map((found) => sampleOf(kind, found)),
-    })),
+    series: measured.series.map((one) => seriesOf(kind, one, seen)),
   }));
   const text = groups.map(groupTable).join("\n");
   shown(text);

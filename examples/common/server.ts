@@ -1,4 +1,4 @@
-/** What the servers have in common: their arguments, the signals that stop them, and how they fail. */
+/** What servers have in common, those of files among them: their arguments, the signals that stop them, and how they fail. */
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { UringError } from "uring";
@@ -16,6 +16,8 @@ export class StartError extends Error {}
 export interface Serving {
   /** Where it listens, to be told. */
   readonly address: string;
+  /** Resolves when it has ended by itself, where that can be. */
+  readonly ended?: Promise<void>;
   /** Ends it; resolves when nothing is left of it. */
   stop(): Promise<void>;
 }
@@ -36,6 +38,8 @@ export interface Program {
   readonly positionals: number;
   /** Names of options with a value. */
   readonly options?: readonly string[];
+  /** What is said before the address; default: "listening on". */
+  readonly told?: string;
   /** Starts it. A `RangeError` is about the arguments. */
   serve(given: Arguments): Serving | Promise<Serving>;
 }
@@ -92,8 +96,8 @@ async function run(program: Program, args: readonly string[]): Promise<number> {
     console.error(`${name}: ${error.message}`);
     return 1;
   }
-  console.log(`listening on ${serving.address}`);
-  await signal();
+  console.log(`${program.told ?? "listening on"} ${serving.address}`);
+  await Promise.race([signal(), ...serving.ended === undefined ? [] : [serving.ended]]);
   await serving.stop();
   console.log("stopped");
   return 0;

@@ -25,6 +25,7 @@
  * @module
  */
 export { UringError } from "../ffi/errors.ts";
+export * as backing from "./backing.ts";
 export {
   type Answer,
   type AttributeChanges,

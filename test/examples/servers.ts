@@ -29,13 +29,15 @@ export interface Ended {
   readonly err: string;
 }
 
-/** An example that listens. */
+/** An example that listens, or mounts. */
 export interface Serving {
   readonly pid: number;
-  /** What it says it listens at. */
+  /** What it says it listens at, or has mounted at. */
   readonly address: string;
   /** The port of it; NaN for a path. */
   readonly port: number;
+  /** Resolves when it has ended, however that came. */
+  readonly ended: Promise<Ended>;
   /** Sends a signal; fails unless the program ends well, says nothing of errors, and leaves its port. */
   stop(signal?: "SIGINT" | "SIGTERM"): Promise<void>;
 }
@@ -155,7 +157,7 @@ export async function serving(
     let text = "";
     child.stdout.on("data", (bytes) => {
       text += bytes;
-      const [, found] = /^listening on (.+)\n/m.exec(text) ?? [];
+      const [, found] = /^(?:listening on|mounted at) (.+)\n/m.exec(text) ?? [];
       if (found !== undefined) resolve(found);
     });
     end.then(({ status, err }) => reject(new Error(`${example} ended with ${status}: ${err}`)), reject);
@@ -165,6 +167,7 @@ export async function serving(
     pid: child.pid!,
     address,
     port,
+    ended: end,
     async stop(signal = "SIGTERM"): Promise<void> {
       // `child.kill` would have Deno tell the signal instead of the status.
       process.kill(child.pid!, signal);
