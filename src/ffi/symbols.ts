@@ -168,4 +168,6 @@ export const LIBC_NET = {
   shutdown: { result: "i32", args: ["i32", "i32"] },
   // int connect(int fd, const struct sockaddr *addr, socklen_t len)
   connect: { result: "i32", args: ["i32", "bytes", "u32"] },
+  // ssize_t splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t length, unsigned flags)
+  splice: { result: "i32", args: ["i32", "bytes", "i32", "bytes", "u32", "u32"] },
 } as const;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, POLLIN, POLLOUT, SPLICE_F_NONBLOCK } from "../ffi/abi.ts";
+import { F_SETFL, F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, POLLOUT, SPLICE_F_NONBLOCK } from "../ffi/abi.ts";
 import { check } from "../ffi/errors.ts";
 import { system } from "../ffi/system.ts";
 import { type Uring, UringError } from "../mod.ts";
@@ -11,6 +11,8 @@ import { type Uring, UringError } from "../mod.ts";
 /** What a pipe is to hold, and what it holds when the system grants no more. */
 const WANTED = 1 << 20;
 const LEAST = 64 << 10;
+
+const EINTR = -4;
 
 /** A pipe, as large as the system grants. */
 export class PipePair implements Disposable {
@@ -37,29 +39,36 @@ export class PipePair implements Disposable {
   }
 }
 
+/** Has {@link move} never wait for a socket. What goes through the ring waits in the ring all the same. */
+export function waitsNever(socket: number): void {
+  check(system().net.fcntl(socket, F_SETFL, O_NONBLOCK), "fcntl");
+}
+
 /**
- * Moves up to `length` bytes from a socket, or from a file at an offset, into a pipe that is empty. Resolves with how many
+ * Moves what can be moved at once between a pipe and a socket that {@link waitsNever}; gives how much that was, or the
+ * error. By a system call of its own: io_uring has a thread of the kernel's do it, which takes longer than the moving. A
+ * connection that is gone raises `SIGPIPE` here, which both runtimes ignore.
+ */
+export function move(from: number, to: number, length: number): number {
+  let moved: number;
+  do moved = system().net.splice(from, null, to, null, length, SPLICE_F_NONBLOCK); while (moved === EINTR);
+  return moved;
+}
+
+/**
+ * Moves up to `length` bytes from a file at an offset, into a pipe that is empty. Resolves with how many
  * there were; 0 at the end.
  */
-export async function fill(
+export function fill(
   uring: Uring,
   from: number,
   pipe: PipePair,
   length: number,
-  offset: number | undefined,
+  offset: number,
   signal: AbortSignal,
 ): Promise<number> {
-  const flags = SPLICE_F_NONBLOCK;
   const most = Math.min(length, pipe.size);
-  if (offset !== undefined) {
-    return await uring.splice(from, pipe.writer, most, { offsetIn: offset, flags, signal });
-  }
-  for (;;) {
-    // A worker thread of the kernel's would sleep until something comes.
-    await uring.poll(from, POLLIN, { signal });
-    const count = await unlessBusy(uring.splice(from, pipe.writer, most, { flags, signal }));
-    if (count !== BUSY) return count;
-  }
+  return uring.splice(from, pipe.writer, most, { offsetIn: offset, flags: SPLICE_F_NONBLOCK, signal });
 }
 
 /** Moves `length` bytes from a pipe that holds them to a socket. */
