@@ -28,8 +28,9 @@ const DEFERRED_CALLS = 8;
 /** How many calls a flush makes for completions that found the queue full. */
 const OVERFLOW_CALLS = 64;
 
-/** As how many flushes one counts that may have waited. */
+/** As how many flushes one counts that may have waited, and one that has looked out for a moment. */
 const LINGER_STREAK = 7;
+const SPIN_STREAK = 1;
 
 /** How long closing waits for the next of the operations that were cancelled to end, in milliseconds. */
 const CLOSE_LIMIT = 10_000;
@@ -61,6 +62,8 @@ export class Driver extends Submission implements Sleeper {
   onFailure: ((index: number, res: number) => void) | null = null;
   /** How many completions the next submission may wait for a moment for; 0: it does not wait. */
   linger = 0;
+  /** For how many microseconds it looks for completions instead, awake, when it would wait for one; 0: it does not. */
+  spin = 0;
   /** Called when the ring was closed, with nothing in flight. */
   onClosed: (() => void) | null = null;
   /** How many times the ring was entered. */
@@ -144,8 +147,7 @@ export class Driver extends Submission implements Sleeper {
       // Asking for deferred work too costs a sixth of the call, and what ends inside it needs no asking. What is deferred
       // already is announced in the ring's flags, and fetched on the way.
       if (this.linger > 0 && !more && looks && waker.isAlone(this)) {
-        this.streak += LINGER_STREAK;
-        ring.submitAndLinger(this.linger);
+        this.#stay();
       } else if (this.#blindlyDeferred) ring.submitAndGetEvents();
       else ring.submit();
     } catch (error) {
@@ -164,6 +166,17 @@ export class Driver extends Submission implements Sleeper {
     this.scheduled = true;
     setImmediate(this.flushNow);
     return false;
+  }
+
+  /** Submits, and gives what is about to complete a moment. */
+  #stay(): void {
+    if (this.spin > 0) {
+      this.streak += SPIN_STREAK;
+      this.ring.submitAndSpin(this.spin);
+    } else {
+      this.streak += LINGER_STREAK;
+      this.ring.submitAndLinger(this.linger);
+    }
   }
 
   /** All failures have been seen once nothing waits behind a full completion queue. */

@@ -33,13 +33,21 @@ export interface TransferOptions {
   timeout?: number | undefined;
 }
 
+/** Ends a promise; failures are promises that are rejected. */
+type Resolve = (value: never) => void;
+
 /** Somebody who waits for data. */
 interface Reader {
   /** Where it goes; null: a chunk is wanted. */
   readonly into: Uint8Array | null;
-  resolve(value: never): void;
-  reject(reason: unknown): void;
+  readonly resolve: Resolve;
 }
+
+// One executor for all promises: a closure per promise would cost as much as the promise.
+let resolveNext: Resolve;
+const executor = (resolve: Resolve): void => {
+  resolveNext = resolve;
+};
 
 /** What connects a socket to its {@link Conn}. @internal */
 export const CONN_HANDLERS: SocketHandlers<Conn> = {
@@ -71,6 +79,9 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   readonly #localAddr: Address;
   readonly #queue = new ByteQueue();
   #watchers: (() => void)[] = [];
+  // Who waits for data: the first, which mostly is the only one, and those behind it.
+  #into: Uint8Array | null = null;
+  #resolve: Resolve | null = null;
   #readers: Reader[] = [];
   #unreferenced = false;
   #waits = false;
@@ -116,7 +127,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     if (!(buffer instanceof Uint8Array)) return Promise.reject(new TypeError("buffer must be a Uint8Array"));
     if (this.#closing !== null) return Promise.reject(closedError("recv"));
     if (buffer.length === 0) return Promise.resolve(0);
-    if (this.#queue.length > 0 && this.#readers.length === 0) {
+    if (this.#queue.length > 0 && this.#resolve === null) {
       const count = this.#queue.take(buffer);
       this.#receive();
       return Promise.resolve(count);
@@ -127,7 +138,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /** The next chunk, in memory that is the caller's; null at the end. @internal */
   chunk(): Promise<Uint8Array | null> {
     if (this.#closing !== null) return Promise.reject(closedError("recv"));
-    if (this.#queue.length > 0 && this.#readers.length === 0) {
+    if (this.#queue.length > 0 && this.#resolve === null) {
       const chunk = this.#queue.shift();
       this.#receive();
       return Promise.resolve(chunk);
@@ -139,23 +150,45 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     if (this.#ended) return Promise.resolve(null as T);
     if (this.#failure !== null) return Promise.reject(this.#failure);
     if (options !== undefined) return this.#waitLimited(into, options);
-    const promise = new Promise<T>((resolve, reject) => {
-      this.#readers.push({ into, resolve: resolve as Reader["resolve"], reject });
-    });
+    const promise = this.#lineUp<T>(into);
     this.#receive();
     this.#count();
     return promise;
   }
 
+  /** Has somebody wait behind those who do. */
+  #lineUp<T>(into: Uint8Array | null): Promise<T> {
+    const promise = new Promise<T>(executor as never);
+    if (this.#resolve === null) {
+      this.#into = into;
+      this.#resolve = resolveNext;
+    } else this.#readers.push({ into, resolve: resolveNext });
+    return promise;
+  }
+
+  /** Has those behind the first one move up; gives that. */
+  #moveUp(): Resolve {
+    const first = this.#resolve!;
+    const next = this.#readers.length === 0 ? undefined : this.#readers.shift();
+    this.#into = next === undefined ? null : next.into;
+    this.#resolve = next === undefined ? null : next.resolve;
+    return first;
+  }
+
   async #waitLimited<T>(into: Uint8Array | null, { signal, timeout }: TransferOptions): Promise<T> {
     signal?.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    const reader: Reader = { into, resolve: resolve as Reader["resolve"], reject };
-    this.#readers.push(reader);
+    const promise = this.#lineUp<T>(into);
+    const resolve = resolveNext;
     const giveUp = (reason: unknown): void => {
-      this.#readers = this.#readers.filter((other) => other !== reader);
+      if (this.#resolve === resolve) this.#moveUp();
+      else {
+        const place = this.#readers.findIndex((other) => other.resolve === resolve);
+        // It has just been served.
+        if (place < 0) return;
+        this.#readers.splice(place, 1);
+      }
       this.#count();
-      reject(reason);
+      resolve(Promise.reject(reason) as never);
     };
     const end = limit("recv", { signal, timeout }, giveUp);
     this.#receive();
@@ -207,7 +240,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   /** Has receiving keep the process alive while somebody waits. */
   #count(): void {
-    const waits = this.#readers.length > 0 && !this.#unreferenced;
+    const waits = this.#resolve !== null && !this.#unreferenced;
     if (waits === this.#waits) return;
     this.#waits = waits;
     if (waits) this.socket.ref();
@@ -216,36 +249,55 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   /** Data is there. @internal */
   arrived(view: Uint8Array): void {
-    this.socket.engine.driver.patience = PATIENCE;
+    const { engine } = this.socket;
+    engine.driver.patience = PATIENCE;
+    const { length } = view;
+    const into = this.#into;
+    if (into !== null && into.length >= length) {
+      into.set(view);
+      this.#moveUp()(length as never);
+    } else this.#handOut(view);
+    if (this.#resolve !== null || !this.#waits) return;
+    // Who had it will probably ask for more at once.
+    engine.recount(this);
+  }
+
+  /** Gives what has arrived to as many as it is enough for, and keeps the rest. */
+  #handOut(view: Uint8Array): void {
     let rest = view;
-    while (this.#readers.length > 0 && rest.length > 0) {
-      const { into, resolve, reject } = this.#readers.shift()!;
+    while (this.#resolve !== null && rest.length > 0) {
+      const into = this.#into;
+      const resolve = this.#moveUp();
       if (into === null) {
         resolve(rest.slice() as never);
-        rest = rest.subarray(rest.length);
-      } else if (into.length === 0) {
-        reject(new TypeError("The buffer was detached while it was to be read into"));
-      } else {
-        const count = Math.min(rest.length, into.length);
-        into.set(count === rest.length ? rest : rest.subarray(0, count));
-        rest = rest.subarray(count);
-        resolve(count as never);
+        return;
       }
-    }
-    if (rest.length > 0) {
-      this.#queue.push(rest);
-      if (this.#queue.length >= this.#limit) {
-        this.#paused = true;
-        this.socket.pause();
+      if (into.length === 0) {
+        const error = new TypeError("The buffer was detached while it was to be read into");
+        resolve(Promise.reject(error) as never);
+        continue;
       }
+      const count = Math.min(rest.length, into.length);
+      into.set(count === rest.length ? rest : rest.subarray(0, count));
+      rest = rest.subarray(count);
+      resolve(count as never);
     }
+    if (rest.length === 0) return;
+    this.#queue.push(rest);
+    if (this.#queue.length < this.#limit) return;
+    this.#paused = true;
+    this.socket.pause();
+  }
+
+  /** {@link Engine.recount}. @internal */
+  recount(): void {
     this.#count();
   }
 
   /** The other end has finished. @internal */
   finished(): void {
     this.#ended = true;
-    for (const reader of this.#readers.splice(0)) reader.resolve(null as never);
+    while (this.#resolve !== null) this.#moveUp()(null as never);
     this.#count();
   }
 
@@ -254,7 +306,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     this.#gone = true;
     for (const callback of this.#watchers) callback();
     this.#failure = error ?? closedError("recv");
-    for (const reader of this.#readers.splice(0)) reader.reject(this.#failure);
+    while (this.#resolve !== null) this.#moveUp()(Promise.reject(this.#failure) as never);
     this.#closing?.resolve();
   }
 
@@ -346,7 +398,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   async transfer(to: RingAddress): Promise<void> {
     const refusal = this.#refusal();
     if (refusal !== null) throw refusal;
-    if (this.#readers.length > 0) throw new TypeError("The connection is being read");
+    if (this.#resolve !== null) throw new TypeError("The connection is being read");
     this.#paused = true;
     await this.socket.stopped();
     if (this.#queue.length > 0 || this.#ended) {
@@ -386,7 +438,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   async receiveDescriptors(buffer: Uint8Array, most?: number): Promise<ReceivedDescriptors> {
     if (!(buffer instanceof Uint8Array)) throw new TypeError("buffer must be a Uint8Array");
     if (this.#closing !== null) throw closedError("recvmsg");
-    if (this.#readers.length > 0) throw new TypeError("The connection is being read");
+    if (this.#resolve !== null) throw new TypeError("The connection is being read");
     this.#paused = true;
     await this.socket.stopped();
     if (this.#queue.length > 0) return { length: this.#queue.take(buffer), descriptors: [] };

@@ -22,6 +22,12 @@ const EPOCH = 32;
 /** The most messages that are waited for. */
 const MOST_LINGER = 64;
 
+/** How long it looks out for the next message, awake, where messages come one by one; microseconds. */
+const SPIN = 40;
+
+/** The most occasions to do so that it lets go by after having looked out in vain. */
+const MOST_PASSED = 256;
+
 const engines = new WeakMap<Uring, Engine>();
 
 /** What has something to send. */
@@ -30,6 +36,12 @@ export interface Outgoing {
   gather(): void;
   /** The ring is closed. */
   abandon(): void;
+}
+
+/** What may no longer keep the process alive. */
+export interface Counted {
+  /** Is called when who was told of data has had the time to ask for more. */
+  recount(): void;
 }
 
 /** What is sent without a completion unless it fails. */
@@ -86,7 +98,11 @@ export class Engine {
   #flushes = 0;
   #since = 0;
   #linger = 1;
+  // How many occasions to look out are let go by now, and after the next time in vain.
+  #passing = 0;
+  #passed = 1;
   #starved: AnySocket[] = [];
+  #counted: Counted[] = [];
   #turn = -1;
   #now = 0;
 
@@ -120,6 +136,12 @@ export class Engine {
   /** Has a connection receive again, for which there was no buffer. */
   starve(socket: AnySocket): void {
     this.#starved.push(socket);
+    this.driver.touch();
+  }
+
+  /** Has {@link Counted.recount} called before the next submission. */
+  recount(counted: Counted): void {
+    this.#counted.push(counted);
     this.driver.touch();
   }
 
@@ -168,6 +190,7 @@ export class Engine {
   #gather(): boolean {
     const { driver } = this;
     driver.linger = this.#messages === 0 ? 0 : this.#worthwhile();
+    driver.spin = driver.linger === 1 && this.#passing-- <= 0 ? SPIN : 0;
     this.#messages = 0;
     const outputs = this.#outputs;
     if (outputs.length > 0) {
@@ -176,6 +199,11 @@ export class Engine {
       while (done < outputs.length && driver.hasRoom(1)) outputs[done++]!.gather();
       if (done === outputs.length) outputs.length = 0;
       else outputs.splice(0, done);
+    }
+    const counted = this.#counted;
+    if (counted.length > 0) {
+      for (let i = 0; i < counted.length; i++) counted[i]!.recount();
+      counted.length = 0;
     }
     const starved = this.#starved;
     if (starved.length > 0) {
@@ -186,8 +214,20 @@ export class Engine {
     return outputs.length > 0;
   }
 
+  /** Whether it was worth it to look out for the next message: a client on this very CPU, say, cannot send one meanwhile. */
+  #judge(): void {
+    this.driver.spin = 0;
+    if (this.#messages > 0) {
+      this.#passed = 1;
+      return;
+    }
+    this.#passing = this.#passed;
+    this.#passed = Math.min(MOST_PASSED, 2 * this.#passed);
+  }
+
   /** Sends that have not failed are done. */
   #settle(all: boolean): void {
+    if (this.driver.spin > 0) this.#judge();
     const prompt = this.#prompt;
     if (prompt.length === 0) return;
     if (!all) {

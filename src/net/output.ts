@@ -35,8 +35,7 @@ const MOST_PIECES = 64;
 interface Waiter {
   readonly at: number;
   readonly value: number;
-  readonly resolve: (value: number) => void;
-  readonly reject: (error: Error) => void;
+  readonly resolve: (value: number | Promise<never>) => void;
 }
 
 const FLAGS = MSG_NOSIGNAL | MSG_WAITALL;
@@ -45,6 +44,12 @@ const PROMPT_FLAGS = FLAGS | MSG_DONTWAIT;
 const EAGAIN = -11;
 
 const encoder = new TextEncoder();
+
+// One executor for all promises: a closure per promise would cost as much as the promise.
+let resolveNext: Waiter["resolve"];
+const executor = (resolve: Waiter["resolve"]): void => {
+  resolveNext = resolve;
+};
 
 /** The queue of a connection. */
 export class Output implements CompletionSink {
@@ -70,6 +75,10 @@ export class Output implements CompletionSink {
   // How many bytes were ever queued, and how many of them were sent.
   #added = 0;
   #sent = 0;
+  // Who waits for some of it to be sent: the first, which mostly is the only one, and those behind it.
+  #resolve: Waiter["resolve"] | null = null;
+  #at = 0;
+  #value = 0;
   #waiters: Waiter[] = [];
 
   /** @internal */
@@ -166,7 +175,28 @@ export class Output implements CompletionSink {
   /** Resolves with `value` when all that was added by now is sent. */
   sent(value: number): Promise<number> {
     if (this.#sent === this.#added) return Promise.resolve(value);
-    return new Promise((resolve, reject) => this.#waiters.push({ at: this.#added, value, resolve, reject }));
+    const promise = new Promise<number>(executor);
+    if (this.#resolve === null) this.#wait(this.#added, value, resolveNext);
+    else this.#waiters.push({ at: this.#added, value, resolve: resolveNext });
+    return promise;
+  }
+
+  /** Has somebody be the first who waits. */
+  #wait(at: number, value: number, resolve: Waiter["resolve"]): void {
+    this.#at = at;
+    this.#value = value;
+    this.#resolve = resolve;
+  }
+
+  /** Has those behind the first one move up; gives that. */
+  #moveUp(): Waiter["resolve"] {
+    const first = this.#resolve!;
+    if (this.#waiters.length === 0) this.#resolve = null;
+    else {
+      const { at, value, resolve } = this.#waiters.shift()!;
+      this.#wait(at, value, resolve);
+    }
+    return first;
   }
 
   #room(wanted: number): Piece {
@@ -297,7 +327,10 @@ export class Output implements CompletionSink {
     // As if it had been there from the start, for who waits for what comes after it.
     this.#sent -= length;
     const at = this.#sent + length;
-    this.#waiters.unshift({ at, value: length, resolve: sent.resolve, reject: sent.reject });
+    if (this.#resolve !== null) {
+      this.#waiters.unshift({ at: this.#at, value: this.#value, resolve: this.#resolve });
+    }
+    this.#wait(at, length, sent.resolve);
   }
 
   /** A send without completion has failed, or was done in part. */
@@ -385,13 +418,13 @@ export class Output implements CompletionSink {
       left -= count;
       if (piece.start === piece.end) this.#shift();
     }
-    if (this.#waiters.length > 0) this.#wake();
+    if (this.#resolve !== null) this.#wake();
   }
 
   #wake(): void {
-    while (this.#waiters.length > 0 && this.#waiters[0]!.at <= this.#sent) {
-      const { resolve, value } = this.#waiters.shift()!;
-      resolve(value);
+    while (this.#resolve !== null && this.#at <= this.#sent) {
+      const value = this.#value;
+      this.#moveUp()(value);
     }
   }
 
@@ -421,6 +454,6 @@ export class Output implements CompletionSink {
       job?.cancel(error);
     }
     this.queued = 0;
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+    while (this.#resolve !== null) this.#moveUp()(Promise.reject(error));
   }
 }

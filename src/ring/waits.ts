@@ -15,8 +15,10 @@ import {
   IORING_FEAT_EXT_ARG,
   IORING_FEAT_MIN_TIMEOUT,
   IORING_FEAT_NO_IOWAIT,
+  IORING_SETUP_DEFER_TASKRUN,
   IORING_SETUP_IOPOLL,
   IORING_SETUP_SQPOLL,
+  IORING_SETUP_TASKRUN_FLAG,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
 import { addressOf, pinned } from "../ffi/pin.ts";
@@ -49,6 +51,9 @@ const MASK_SIZE = 8;
 /** See {@link RingWaits.submitAndLinger}; microseconds. */
 export const LINGER_MIN = 100;
 const LINGER_MOST = 150;
+
+/** How often it is looked between two looks at the clock: {@link RingWaits.submitAndSpin}. */
+const LOOKS = 16;
 
 /** The ways to wait that a ring has. */
 export class RingWaits extends RingStatus {
@@ -124,6 +129,23 @@ export class RingWaits extends RingStatus {
       ? this.#lingerArg ??= lingerArg(LINGER_MIN, LINGER_MOST)
       : this.#briefArg ??= lingerArg(0, LINGER_MOST);
     this.#enterTimed(toSubmit, waitNr, flags, arg);
+  }
+
+  /**
+   * Submits and, for up to so many microseconds, looks whether something completes, without sleeping in the kernel: waking a
+   * thread that does takes longer than many an answer. What completes then is fetched. @internal
+   */
+  submitAndSpin(most: number): void {
+    this.submit();
+    const end = performance.now() + most / 1000;
+    const blind = (this.flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG)) ===
+      IORING_SETUP_DEFER_TASKRUN;
+    do {
+      for (let looks = 0; looks < LOOKS; looks++) {
+        if (blind || this.cqNeedsEnter()) this.getEvents();
+        if (this.cqReady() > 0) return;
+      }
+    } while (performance.now() < end);
   }
 
   /**

@@ -47,6 +47,18 @@ forEachKind(({ name, options, skip }) => {
     assertQuiet(ring);
   });
 
+  test(`${name}: what completes while it is looked out for, awake, is seen at once`, { skip }, () => {
+    using ring = makeRing(8, options);
+    const ts = timespec(3);
+    entry(ring, 1, (sqe) => sqe.prepTimeout(ts, 0, 0));
+    assert.ok(milliseconds(() => ring.submitAndSpin(60e6)) < 30_000);
+    assert.equal(ring.cqReady(), 1);
+    assert.equal(reap(ring, 1)[0]!.userData, 1);
+    // Nothing is to come.
+    assert.ok(milliseconds(() => ring.submitAndSpin(2000)) >= 2);
+    assertQuiet(ring);
+  });
+
   test(`${name}: a wait with a time limit ends as soon as enough have come`, { skip }, () => {
     using ring = makeRing(8, options);
     for (let i = 0; i < 4; i++) entry(ring, i, (sqe) => sqe.prepNop());
