@@ -1,5 +1,5 @@
 /**
- * Writes the generated files of `src/ffi/` from the data in `abi/`. Runs under Bun and under Deno.
+ * Writes the generated files of `src/ffi/` and `src/fuse/` from the data in `abi/`. Runs under Bun and under Deno.
  *
  * ```sh
  * bun scripts/gen-abi.ts           # writes the files
@@ -43,6 +43,7 @@ type VersionGroup = "opcodes" | "setup flags" | "features" | "enter flags" | "sq
 export interface AbiData {
   readonly uring: HeaderFacts;
   readonly system: HeaderFacts;
+  readonly fuse: HeaderFacts;
   readonly arch: Readonly<Record<Arch, ArchFacts>>;
   readonly errno: {
     readonly errno: Readonly<Record<string, readonly [code: string, message: string]>>;
@@ -63,6 +64,7 @@ export function loadAbi(): AbiData {
   return {
     uring: read("io_uring"),
     system: read("system"),
+    fuse: read("fuse"),
     arch: read("arch"),
     errno: read("errno"),
     versions: read("versions"),
@@ -79,6 +81,7 @@ export function generate(data: AbiData): Map<string, string> {
     ["src/ffi/abi_aarch64.ts", archFile("aarch64", data.arch.aarch64)],
     ["src/ffi/errno_table.ts", errnoFile(data)],
     ["src/ffi/versions.ts", versionsFile(data)],
+    ["src/fuse/abi.ts", fuseFile(data)],
   ]);
 }
 
@@ -140,6 +143,13 @@ function structsFile({ uring, system }: AbiData): string {
     "Structs as C lays them out: `size` and `align` in bytes, then each field's offset in bytes. `x_size` is the size\n" +
       " * of an array or of a nested struct `x`; a field that is itself called `size` is `size_` here.",
   ) + text;
+}
+
+function fuseFile({ fuse }: AbiData): string {
+  const groups = Object.entries(fuse.constants).map(([title, group]) => `// ${title}\n${constants(group)}\n`);
+  const structs = Object.entries(fuse.structs).map(([name, facts]) => struct(name, facts));
+  return header("abi/fuse.json", "What the kernel and a file system say to each other.") +
+    [...groups, "// structs\n", ...structs].join("");
 }
 
 function archFile(arch: Arch, facts: ArchFacts): string {

@@ -71,6 +71,11 @@ export class Mapping implements Disposable {
     return Mapping.#map(byteLength, MAP_SHARED | MAP_POPULATE, fd, offset);
   }
 
+  /** Memory that a file has, shared with whoever else maps it; pages come when they are touched. */
+  static ofFile(byteLength: number, fd: number): Mapping {
+    return Mapping.#map(byteLength, MAP_SHARED, fd, 0);
+  }
+
   static #map(byteLength: number, flags: number, fd: number, offset: number): Mapping {
     const sys = system();
     const address = check(sys.mmap(0, byteLength, PROT_READ | PROT_WRITE, flags, fd, offset), "mmap");

@@ -26,6 +26,7 @@
  */
 export { UringError } from "../ffi/errors.ts";
 export * as backing from "./backing.ts";
+export { mount } from "./mount.ts";
 export {
   type Answer,
   type AttributeChanges,

@@ -313,7 +313,7 @@ export interface FileSystem<N extends Name = string> {
   releasedir?(node: NodeId, handle: Handle, request: Request): Answer<void>;
   /** {@link FileSystem.fsync} of a directory. */
   fsyncdir?(node: NodeId, handle: Handle, dataOnly: boolean, request: Request): Answer<void>;
-  /** What is known of the file system as a whole. */
+  /** What is known of the file system as a whole. Missing: nothing but zeros. */
   statfs?(node: NodeId, request: Request): Answer<FileSystemStats>;
   /** Sets an extended attribute; `flags`: `XATTR_CREATE` (1, `EEXIST`), `XATTR_REPLACE` (2, `ENODATA`). */
   setxattr?(node: NodeId, name: N, value: Uint8Array, flags: number, request: Request): Answer<void>;
@@ -344,6 +344,11 @@ export interface FileSystem<N extends Name = string> {
     flags: number,
     request: Request,
   ): Answer<number>;
+  /**
+   * The file system is mounted no more, and nobody has it open: the last thing that is asked. What is still open is not
+   * released one by one where the connection was cut.
+   */
+  destroy?(): Answer<void>;
 }
 
 /** A place in an open file. */
