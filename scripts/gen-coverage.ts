@@ -13,7 +13,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { type CoverageData, loadCoverage, type Program, ROOT } from "./coverage/data.ts";
-import { type Row, Rows, type Tables } from "./coverage/rows.ts";
+import { before, type Row, Rows, type Tables } from "./coverage/rows.ts";
+import { isRunInLab, LAB } from "./coverage/tests.ts";
 
 const PAGE = "docs/coverage.md";
 /** How many places and tests a cell names at most; the rest would only make it unreadable. */
@@ -30,7 +31,7 @@ export interface Coverage {
 export function coverage(data: CoverageData = loadCoverage()): Coverage {
   const rows = new Rows(data);
   const tables = rows.tables();
-  return { text: page(data, tables, rows.twins), problems: problems(data, tables, rows.twins) };
+  return { text: page(data, tables, rows), problems: problems(data, tables, rows.twins) };
 }
 
 /** The rows of all tables. */
@@ -69,6 +70,10 @@ function testsOf({ tests, why, ring }: Row): string {
   return ring.length > 0 ? why : "";
 }
 
+function seenOn({ seen }: Row): string {
+  return seen.join(", ");
+}
+
 function short(name: string): string {
   return `\`${name.replace(/^io_uring_/, "")}\``;
 }
@@ -80,6 +85,7 @@ const KERNEL: Column = ["Linux", ({ kernel }) => kernel];
 const RING: Column = ["`uring/ring`", placeOf];
 const LOOP: Column = ["`uring`", ({ loop }) => code(loop)];
 const TESTS: Column = ["shown by", testsOf];
+const SEEN: Column = ["seen on", seenOn];
 const WITHOUT: Column = ["a kernel without it", ({ without }) => without];
 
 function table(rows: readonly Row[], columns: readonly Column[]): string {
@@ -135,12 +141,19 @@ function featureTable(rows: readonly Row[], { features }: CoverageData["exceptio
     "what it tells, and what a kernel without it means here",
     ({ name }) => features[name] ?? MISSING,
   ];
-  return table(rows, [NAME, KERNEL, meaning, TESTS]);
+  return table(rows, [NAME, KERNEL, meaning, TESTS, SEEN]);
 }
 
-function page(data: CoverageData, tables: Tables, twins: Rows["twins"]): string {
+/** What is run in the lab, by subject. */
+function labTable(lab: Rows["lab"]): string {
+  const rows = lab.map(({ path, subject }) => `| ${subject} | ${links([path])} |\n`);
+  return `| subject | shown by |\n| --- | --- |\n${rows.join("")}`;
+}
+
+function page(data: CoverageData, tables: Tables, { lab, twins }: Rows): string {
+  const { kernels } = data.exceptions;
   const functions = Object.entries(tables.functions)
-    .map(([subject, rows]) => `### ${subject}\n\n${table(rows, [NAME, KERNEL, RING, LOOP, TESTS])}\n`)
+    .map(([subject, rows]) => `### ${subject}\n\n${table(rows, [NAME, KERNEL, RING, LOOP, TESTS, SEEN])}\n`)
     .join("");
   return `# Coverage
 
@@ -149,6 +162,10 @@ function page(data: CoverageData, tables: Tables, twins: Rows["twins"]): string 
 All of io_uring as liburing 2.15 knows it: the kernel that brought each thing, where it is in the API, a test that shows
 it under both runtimes, and what happens on a kernel without it. What the running kernel has is to be had from \`probe()\`
 of \`uring\`, and from \`ring.getProbe()\`, \`ring.features\` and \`queryOpcodes()\` of \`uring/ring\`.
+
+"Seen on" are the kernels on which the tests saw it working: Linux ${kernels.suite} by \`./scripts/test\` on a virtual machine of a
+cloud, Linux ${kernels.lab} by \`./scripts/lab test\`, which runs the suite and what is in \`${LAB}\` in [the lab](lab.md). What was seen on
+${kernels.lab} alone is too young for the other, or needs a device that the lab has.
 
 | | done |
 | --- | --- |
@@ -160,32 +177,32 @@ A kernel that does not know an operation completes it with \`-EINVAL\`. Of a raw
 \`Uring\` asks the kernel which operations it has and rejects with an error that names the operation and the Linux version
 that brought it.
 
-${table(tables.opcodes, [NAME, KERNEL, RING, LOOP, TESTS, WITHOUT])}
+${table(tables.opcodes, [NAME, KERNEL, RING, LOOP, TESTS, SEEN, WITHOUT])}
 ## Preps
 
 What a prep asks for may be younger than its operation: then, too, an older kernel answers \`-EINVAL\`.
 
-${table(tables.preps, [NAME, KERNEL, RING, LOOP, TESTS, WITHOUT])}
+${table(tables.preps, [NAME, KERNEL, RING, LOOP, TESTS, SEEN, WITHOUT])}
 ## Setup flags
 
 \`new Ring\` and \`new Uring\` throw a \`UringError\` that names each flag that is too young for the kernel, and the version
 that brought it. The flags that \`Uring\` sets by itself are left out where they are not known.
 
-${table(tables.setup, [NAME, KERNEL, RING, TESTS, WITHOUT])}
+${table(tables.setup, [NAME, KERNEL, RING, TESTS, SEEN, WITHOUT])}
 ## Register operations
 
 They throw \`UringError\`; its message names the operation and, when the kernel lacks it, the version that brought it.
 
-${table(tables.register, [NAME, KERNEL, RING, LOOP, TESTS, WITHOUT])}
+${table(tables.register, [NAME, KERNEL, RING, LOOP, TESTS, SEEN, WITHOUT])}
 ## Flags of \`io_uring_enter\`
 
-${table(tables.enter, [NAME, KERNEL, RING, TESTS, WITHOUT])}
+${table(tables.enter, [NAME, KERNEL, RING, TESTS, SEEN, WITHOUT])}
 ## Flags of submissions
 
-${table(tables.sqe, [NAME, KERNEL, RING, LOOP, TESTS, WITHOUT])}
+${table(tables.sqe, [NAME, KERNEL, RING, LOOP, TESTS, SEEN, WITHOUT])}
 ## Flags of completions
 
-${table(tables.cqe, [NAME, KERNEL, RING, LOOP, TESTS, WITHOUT])}
+${table(tables.cqe, [NAME, KERNEL, RING, LOOP, TESTS, SEEN, WITHOUT])}
 ## Features
 
 \`Ring.features\` has them as the kernel reports them.
@@ -195,7 +212,12 @@ ${featureTable(tables.features, data.exceptions)}
 
 liburing's functions beside the preps, by subject.
 
-${functions}## liburing's test programs
+${functions}## In the lab
+
+What needs the lab's kernel or its devices, by the files of its tests.
+
+${labTable(lab)}
+## liburing's test programs
 
 liburing 2.15 tests itself with ${
     Object.keys(data.programs).length
@@ -210,9 +232,13 @@ function problems(data: CoverageData, tables: Tables, twins: Rows["twins"]): str
   const { programs, exceptions } = data;
   const rows = allRows(tables);
   const found = strayExceptions(data, rows);
-  for (const { name, ring, tests, why } of rows) {
+  for (const row of rows) {
+    const { name, ring, tests, why } = row;
     if (ring.length === 0 && why === undefined) found.push(`${name} has no place in the API`);
     if (tests.length === 0 && why === undefined) found.push(`${name} has no test`);
+    if (isUnseen(row, exceptions)) {
+      found.push(`${name} needs a test in ${LAB}, or in a file that ${LAB}suite.txt names`);
+    }
   }
   for (const [name, { why }] of Object.entries(programs)) {
     if (twins.has(name) === (why !== undefined)) found.push(`${name} must have either a twin or a reason`);
@@ -226,11 +252,19 @@ function problems(data: CoverageData, tables: Tables, twins: Rows["twins"]): str
   return found;
 }
 
+/** Whether something that only the lab can show has no test there. */
+function isUnseen({ name, kernel, tests, why }: Row, exceptions: CoverageData["exceptions"]): boolean {
+  const onlyInLab = before(exceptions.kernels.suite, kernel) || exceptions.labOnly[name] !== undefined;
+  return onlyInLab && why === undefined && !tests.some(isRunInLab);
+}
+
 /** Exceptions about what is not there, or needs none. */
 function strayExceptions({ exceptions }: CoverageData, rows: readonly Row[]): string[] {
   const byName = new Map(rows.map((row) => [row.name, row]));
-  const { ring, loop, why, tests, untested, features, without } = exceptions;
-  const names = [ring, loop, why, tests, untested, features, without].flatMap((part) => Object.keys(part));
+  const { ring, loop, why, tests, untested, features, without, labOnly } = exceptions;
+  const names = [ring, loop, why, tests, untested, features, without, labOnly].flatMap((part) =>
+    Object.keys(part)
+  );
   const stray = names.filter((name) => !byName.has(name)).map((name) =>
     `abi/coverage.json: what is ${name}?`
   );

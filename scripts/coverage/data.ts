@@ -44,6 +44,10 @@ export interface Exceptions {
   readonly features: Readonly<Record<string, string>>;
   /** What happens on a kernel without it, where that differs from the rest of its table. */
   readonly without: Readonly<Record<string, string>>;
+  /** The kernels that the tests are run on: `scripts/test` on a machine of ours, and `scripts/lab test`. */
+  readonly kernels: Readonly<Record<"suite" | "lab", string>>;
+  /** What the suite's kernel knows and its machine lacks: what is needed, which the lab has. */
+  readonly labOnly: Readonly<Record<string, string>>;
   /** Tests that call things without showing that they work. */
   readonly notShownBy: readonly string[];
 }

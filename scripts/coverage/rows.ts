@@ -5,7 +5,7 @@
  */
 import type { CoverageData, Kernels } from "./data.ts";
 import { family, type Member, reaching, readSources, type Sources, textOf } from "./sources.ts";
-import { readTests, showing, type TestFile } from "./tests.ts";
+import { isRunInLab, LAB, readTests, showing, type TestFile } from "./tests.ts";
 
 /** One thing of io_uring's. */
 export interface Row {
@@ -17,6 +17,8 @@ export interface Row {
   readonly loop: readonly string[];
   /** The paths of the tests that show it. */
   readonly tests: readonly string[];
+  /** The kernels on which it was seen working. */
+  readonly seen: readonly string[];
   /** Why it has no place in the API, or no test. */
   readonly why: string | undefined;
   /** What happens on a kernel without it. */
@@ -36,9 +38,9 @@ export interface Tables {
   readonly features: readonly Row[];
 }
 
-const RING_TESTS = ["test/ring/", "test/liburing/"];
-const RAW_TESTS = ["test/ring/", "test/liburing/", "test/loop/"];
-const LOOP_TESTS = ["test/loop/", "test/liburing/", "test/fs/", "test/net/"];
+const RING_TESTS = ["test/ring/", "test/liburing/", LAB];
+const RAW_TESTS = ["test/ring/", "test/liburing/", "test/loop/", LAB];
+const LOOP_TESTS = ["test/loop/", "test/liburing/", "test/fs/", "test/net/", LAB];
 const ALL_TESTS = ["test/"];
 /** What tests call the `Uring` that they work with. */
 const RECEIVER = String.raw`\b(?:\w*[uU]ring\w*|l|shared)`;
@@ -53,12 +55,21 @@ function camel(snake: string): string {
   return snake.replaceAll(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 }
 
+/** Whether one Linux version, such as `5.19`, came before another. */
+export function before(one: string, other: string): boolean {
+  const [major = 0, minor = 0] = one.split(".").map(Number);
+  const [otherMajor = 0, otherMinor = 0] = other.split(".").map(Number);
+  return major < otherMajor || major === otherMajor && minor < otherMinor;
+}
+
 /** Makes the rows of every table. */
 export class Rows {
   readonly #data: CoverageData;
   readonly #ring: Sources = readSources("src/ring");
   readonly #loop: Sources = readSources("src/loop");
   readonly #tests: readonly TestFile[];
+  /** The tests that `scripts/test` runs in the lab. */
+  readonly lab: readonly TestFile[];
   /** The programs of liburing's suite by name: the tests whose titles name them. */
   readonly twins: ReadonlyMap<string, readonly string[]>;
   readonly #rings: readonly [shown: string, classes: ReadonlySet<string>][];
@@ -72,6 +83,7 @@ export class Rows {
   constructor(data: CoverageData) {
     this.#data = data;
     const tests = readTests();
+    this.lab = tests.filter(({ path }) => isRunInLab(path));
     this.#tests = tests.filter(({ path }) => !data.exceptions.notShownBy.includes(path));
     const twins = new Map<string, string[]>();
     for (const { path, twins: names } of tests) {
@@ -160,15 +172,21 @@ export class Rows {
     kernel: string,
     found: Pick<Row, "ring" | "loop" | "tests" | "without">,
   ): Row {
-    const { why, untested, tests, without, loop } = this.#data.exceptions;
+    const { why, untested, tests, without, loop, kernels, labOnly } = this.#data.exceptions;
     const signs = (tests[name] ?? []).map((sign) => new RegExp(RegExp.escape(sign)));
     const signed = signs.flatMap((sign) => showing(this.#tests, sign, ALL_TESTS));
+    const all = new Set(tests[name] === undefined ? found.tests : signed);
+    const onlyInLab = labOnly[name] !== undefined || before(kernels.suite, kernel);
+    const inLab = [...all].filter((path) => onlyInLab ? isRunInLab(path) : path.startsWith(LAB));
+    const others = [...all].filter((path) => !inLab.includes(path));
     return {
       name,
       kernel,
       ring: found.ring,
       loop: loop[name] ?? found.loop,
-      tests: [...new Set(tests[name] === undefined ? found.tests : signed)],
+      tests: onlyInLab ? [...inLab, ...others] : [...others, ...inLab],
+      // The lab runs the suite, too.
+      seen: all.size === 0 ? [] : onlyInLab ? [kernels.lab] : [kernels.suite, kernels.lab],
       why: why[name] ?? untested[name],
       // Every kernel that has io_uring has what came with the first.
       without: kernel === FIRST ? "" : without[name] ?? found.without,

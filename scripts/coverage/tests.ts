@@ -13,10 +13,25 @@ export interface TestFile {
   readonly code: string;
   /** The programs of liburing's suite that titles in it name. */
   readonly twins: readonly string[];
+  /** What its first comment says that it is about. */
+  readonly subject: string;
 }
 
+/** The folder of the tests that are run in the lab only. */
+export const LAB = "test/lab/";
+
+/** Whether a test is run in the lab by `scripts/test`: those of its folder, and files of the suite's that it names. */
+export function isRunInLab(path: string): boolean {
+  return path.startsWith(LAB) || suiteInLab.has(path);
+}
+
+const suiteInLab: ReadonlySet<string> = new Set(textOf(`${LAB}suite.txt`).trim().split("\n"));
+
 /** The folders whose tests show the API. */
-const FOLDERS = ["test/ffi", "test/ring", "test/loop", "test/fs", "test/net", "test/liburing"];
+const FOLDERS = [
+  ...["test/ffi", "test/ring", "test/loop", "test/fs", "test/net", "test/liburing"],
+  LAB.slice(0, -1),
+];
 
 /** Tables that tests go through: what they name is shown by the tests that use them. */
 const TABLES: readonly { readonly file: string; readonly name: string; readonly uses: RegExp }[] = [
@@ -36,8 +51,14 @@ export function readTests(): TestFile[] {
     const own = bare(text);
     const code = own + tables.filter(({ uses }) => uses.test(own)).map((table) => table.text).join("");
     const twins = [...text.matchAll(TITLE)].flatMap((match) => match[1]!.split(", "));
-    return { path, code, twins: [...new Set(twins)].sort() };
+    return { path, code, twins: [...new Set(twins)].sort(), subject: subjectOf(text) };
   });
+}
+
+function subjectOf(text: string): string {
+  const comment = /^\/\*\*([\s\S]*?)\*\//.exec(text)?.[1] ?? "";
+  const first = comment.split(/@module|\n\s*\*\s*\n/)[0]!;
+  return first.replaceAll(/\s*\n\s*\* ?/g, " ").trim();
 }
 
 /** Without imports and comments. */
