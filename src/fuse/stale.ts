@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { AT_FDCWD } from "../ffi/abi.ts";
+import { AT_FDCWD, AT_STATX_FORCE_SYNC, STATX_TYPE } from "../ffi/abi.ts";
 import { cString } from "../ffi/cstring.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { statx } from "../ffi/structs.ts";
@@ -28,7 +28,8 @@ async function askFor(engine: Engine, mountpoint: string): Promise<number> {
   const { promise: tired, resolve } = Promise.withResolvers<number>();
   const timer = setTimeout(() => resolve(0), PATIENCE);
   const asked = engine.operation((sqe) =>
-    sqe.prepStatx(AT_FDCWD, memory.address + pathAt, 0, 0, memory.address)
+    // Otherwise what the kernel has cached would be the answer, for as long as the server has allowed.
+    sqe.prepStatx(AT_FDCWD, memory.address + pathAt, AT_STATX_FORCE_SYNC, STATX_TYPE, memory.address)
   ).then((res) => {
     memory.unmap();
     return res;
