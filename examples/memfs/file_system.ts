@@ -313,6 +313,8 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   setxattr(id: NodeId, name: string, value: Uint8Array, flags: number): void {
+    // Access control lists are kept there, which would have to be heeded: `cp -a` sets permissions with them.
+    if (name.startsWith("system.")) throw failure("EOPNOTSUPP");
     const node = this.#node(id);
     const attributes = node.attributes ??= new Map();
     if ((flags & XATTR_CREATE) !== 0 && attributes.has(name)) throw failure("EEXIST");
@@ -322,6 +324,7 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   getxattr(id: NodeId, name: string): Uint8Array | null {
+    if (name.startsWith("system.")) throw failure("EOPNOTSUPP");
     return this.#node(id).attributes?.get(name) ?? null;
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ERRNO_TABLE } from "../ffi/errno_table.ts";
+import { ERRNO_NUMBER } from "../ffi/errno_table.ts";
 
 export const ENOENT = 2;
 export const EINTR = 4;
@@ -24,12 +24,9 @@ export const ETIMEDOUT = 110;
 /** Beyond these the kernel has codes of its own that no client may see. */
 const LAST_ERRNO = 511;
 
-let numbers: Map<string, number> | undefined;
-
 /** The number of an error's name, or undefined. */
 export function errnoNumber(code: string): number | undefined {
-  numbers ??= new Map(Object.entries(ERRNO_TABLE).map(([number, [name]]) => [name, Number(number)]));
-  return numbers.get(code);
+  return Object.hasOwn(ERRNO_NUMBER, code) ? ERRNO_NUMBER[code] : undefined;
 }
 
 /** The errno that something thrown stands for, or 0 when it is no system error. */
