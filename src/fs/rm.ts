@@ -23,8 +23,10 @@ export interface RmOptions {
 
 type Path = string | Uint8Array;
 
-/** How many removals and directories of one call are under way at once. */
+/** How many entries of a directory are removed at once. */
 const AT_ONCE = 64;
+/** How many directories of a tree are gone through at once. */
+const DIRECTORIES = 8;
 const MOST = 0x7fff_ffff;
 const EISDIR = -21;
 const NOT_THERE = new Set(["ENOENT", "ENOTDIR", "ENAMETOOLONG", "ELOOP"]);
@@ -61,7 +63,7 @@ export async function rm(path: PathLike, options?: RmOptions): Promise<void> {
   if (!recursive) throw directoryError(name);
   for (let i = 1;; i++) {
     try {
-      return await removeTree(name);
+      return await new Removal().tree(name);
     } catch (error) {
       if (!(error instanceof UringError) || i > maxRetries || !AGAIN.has(error.code)) throw told(error);
       await Uring.shared.timeout(i * retryDelay);
@@ -73,39 +75,71 @@ function told(error: unknown): unknown {
   return error instanceof UringError ? new UringError(error.errno, "rm", { path: error.path }) : error;
 }
 
-/** Removes what is in a directory, then the directory. */
-async function removeTree(path: Path): Promise<void> {
-  let entries: Entry[];
-  try {
-    entries = await entriesAt("rm", path);
-  } catch (error) {
-    if (error instanceof UringError && error.code === "ENOENT") return;
-    throw error;
+/** The removal of a tree. */
+class Removal {
+  #spare = DIRECTORIES - 1;
+
+  /** Removes what is in a directory, then the directory. */
+  async tree(path: Path): Promise<void> {
+    let entries: Entry[];
+    try {
+      entries = await entriesAt("rm", path);
+    } catch (error) {
+      if (error instanceof UringError && error.code === "ENOENT") return;
+      throw error;
+    }
+    const files = entries.filter(({ type }) => type !== DT_DIR);
+    for (let i = 0; i < files.length; i += AT_ONCE) {
+      await all(files.slice(i, i + AT_ONCE).map((entry) => this.#entry(pathIn(path, entry))));
+    }
+    if (files.length < entries.length) {
+      await this.#directories(path, entries.filter(({ type }) => type === DT_DIR));
+    }
+    try {
+      await Uring.shared.unlinkat(path, { directory: true });
+    } catch (error) {
+      if (!(error instanceof UringError) || error.code !== "ENOENT") throw error;
+    }
   }
-  for (let i = 0; i < entries.length; i += AT_ONCE) {
-    const some = entries.slice(i, i + AT_ONCE);
-    const files = some.filter(({ type }) => type !== DT_DIR).map((entry) => removeEntry(pathIn(path, entry)));
-    const failed = (await Promise.allSettled(files)).find((result) => result.status === "rejected");
-    if (failed !== undefined) throw failed.reason;
-    // One after the other: each has this many under way by itself.
-    for (const entry of some) if (entry.type === DT_DIR) await removeTree(pathIn(path, entry));
+
+  /** Removes the directories in one: one after the other, and several at once while there are not too many. */
+  async #directories(path: Path, entries: readonly Entry[]): Promise<void> {
+    let next = 0;
+    const lane = async (): Promise<void> => {
+      while (next < entries.length) {
+        try {
+          await this.tree(pathIn(path, entries[next++]!));
+        } catch (error) {
+          next = entries.length;
+          throw error;
+        }
+      }
+    };
+    const more = Math.min(this.#spare, entries.length - 1);
+    this.#spare -= more;
+    try {
+      await all(Array.from({ length: 1 + more }, lane));
+    } finally {
+      this.#spare += more;
+    }
   }
-  try {
-    await Uring.shared.unlinkat(path, { directory: true });
-  } catch (error) {
-    if (!(error instanceof UringError) || error.code !== "ENOENT") throw error;
+
+  /** Removes what the directory did not call a directory; it may be one all the same, or be gone. */
+  async #entry(path: Path): Promise<void> {
+    try {
+      await Uring.shared.unlinkat(path);
+    } catch (error) {
+      if (!(error instanceof UringError)) throw error;
+      if (error.code === "EISDIR") await this.tree(path);
+      else if (error.code !== "ENOENT") throw error;
+    }
   }
 }
 
-/** Removes what the directory did not call a directory; it may be one all the same, or be gone. */
-async function removeEntry(path: Path): Promise<void> {
-  try {
-    await Uring.shared.unlinkat(path);
-  } catch (error) {
-    if (!(error instanceof UringError)) throw error;
-    if (error.code === "EISDIR") await removeTree(path);
-    else if (error.code !== "ENOENT") throw error;
-  }
+/** Waits for all of them; rejects with the first failure among them. */
+async function all(promises: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(promises)).find((result) => result.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
 }
 
 /** What Node says when a directory is to be removed without `recursive`. */
