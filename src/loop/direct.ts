@@ -102,9 +102,13 @@ export type Fd = number | DirectDescriptor;
 export class DirectTable {
   /** The ring's engine. */
   readonly driver: Driver;
-  #size: number;
+  // How many slots the kernel picks from, which are the lower ones, and how many are given out here.
+  #kernels: number;
+  #ours: number;
   #registered = false;
   #shared = false;
+  #inUse = 0;
+  #adopted = 0;
   // The slots of our half: the lowest that was ever given out, what was given back, and what the kernel has picked.
   #lowest: number;
   #free: number[] = [];
@@ -116,21 +120,43 @@ export class DirectTable {
    */
   constructor(driver: Driver, size: number) {
     this.driver = driver;
-    this.#size = size;
+    this.#kernels = size / 2;
+    this.#ours = size / 2;
     this.#lowest = size;
+  }
+
+  get #size(): number {
+    return this.#kernels + this.#ours;
+  }
+
+  /** How many slots the kernel has left to pick from. */
+  get left(): number {
+    return this.#kernels - this.#adopted;
+  }
+
+  /** Has the kernel pick from so many slots, if they are not fewer than it has and no slot is in use. */
+  grow(kernels: number): void {
+    if (kernels <= this.#kernels || this.#inUse > 0) return;
+    if (this.#registered) this.driver.ring.unregisterFiles();
+    this.#registered = false;
+    this.#shared = false;
+    this.#kernels = kernels;
+    this.#lowest = this.#size;
+    this.#free = [];
   }
 
   /** A slot to be filled. */
   reserve(): DirectDescriptor {
     this.register();
     let slot = this.#free.pop();
-    while (slot === undefined && this.#lowest > this.#size / 2) {
+    while (slot === undefined && this.#lowest > this.#kernels) {
       this.#lowest--;
       if (!this.#picked.has(this.#lowest)) slot = this.#lowest;
     }
     if (slot === undefined) {
-      throw new UringError(ENFILE, "direct descriptor", { hint: `all ${this.#size / 2} slots are in use` });
+      throw new UringError(ENFILE, "direct descriptor", { hint: `all ${this.#ours} slots are in use` });
     }
+    this.#inUse++;
     return new DirectDescriptor(this, slot);
   }
 
@@ -140,8 +166,8 @@ export class DirectTable {
     let first = this.#free.find((slot) => this.#free.includes(slot + 1));
     if (first === undefined) {
       first = this.#lowest - 2;
-      if (first < this.#size / 2 || this.#picked.has(first) || this.#picked.has(first + 1)) {
-        const hint = `no two adjacent ones of the ${this.#size / 2} slots are free`;
+      if (first < this.#kernels || this.#picked.has(first) || this.#picked.has(first + 1)) {
+        const hint = `no two adjacent ones of the ${this.#ours} slots are free`;
         throw new UringError(ENFILE, "direct descriptor", { hint });
       }
       this.#lowest = first;
@@ -149,6 +175,7 @@ export class DirectTable {
       const pair = [first, first + 1];
       this.#free = this.#free.filter((slot) => !pair.includes(slot));
     }
+    this.#inUse += 2;
     return [new DirectDescriptor(this, first), new DirectDescriptor(this, first + 1)];
   }
 
@@ -156,7 +183,9 @@ export class DirectTable {
   adopt(slot: number): DirectDescriptor {
     const descriptor = new DirectDescriptor(this, slot);
     descriptor.state = "open";
-    if (slot >= this.#size / 2) {
+    this.#inUse++;
+    if (slot < this.#kernels) this.#adopted++;
+    else {
       this.#picked.add(slot);
       this.#free = this.#free.filter((free) => free !== slot);
     }
@@ -169,11 +198,13 @@ export class DirectTable {
     if (descriptor.state === "closed") return;
     const unused = descriptor.finish();
     this.#picked.delete(descriptor.slot);
+    if (descriptor.slot < this.#kernels) this.#adopted--;
     if (unused) this.giveBack(descriptor);
   }
 
   /** Has a slot used again that no operation will be looked up by. @internal */
   giveBack({ slot }: DirectDescriptor): void {
+    this.#inUse--;
     // One below the lowest comes up by itself, one that the kernel has picked when that is closed.
     if (slot >= this.#lowest && !this.#picked.has(slot)) this.#free.push(slot);
   }
@@ -187,8 +218,9 @@ export class DirectTable {
         break;
       } catch (error) {
         if (!(error instanceof UringError) || error.code !== "EMFILE" || this.#size <= LEAST) throw error;
-        // Still an even number.
-        this.#size = 2 * Math.floor(this.#size / 4);
+        this.#kernels = this.#kernels > this.#ours
+          ? Math.max(this.#ours, this.#kernels >>> 1)
+          : this.#ours = Math.max(LEAST / 2, this.#ours >>> 1);
         this.#lowest = this.#size;
       }
     }
@@ -205,7 +237,7 @@ export class DirectTable {
   shareWithKernel(): void {
     if (this.#shared) return;
     this.register();
-    this.driver.ring.registerFileAllocRange(0, this.#size / 2);
+    this.driver.ring.registerFileAllocRange(0, this.#kernels);
     this.#shared = true;
   }
 

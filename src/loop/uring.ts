@@ -143,6 +143,11 @@ export class Uring extends Resources implements AsyncDisposable {
     return this.driver;
   }
 
+  /** Its table of direct descriptors. @internal */
+  get table(): DirectTable {
+    return this.directs;
+  }
+
   /** Whether it was closed or is closing. */
   get closed(): boolean {
     return this.driver.closed;

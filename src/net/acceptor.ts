@@ -4,8 +4,10 @@
  * @module
  */
 import { SOCK_CLOEXEC } from "../ffi/abi.ts";
+import type { Fd } from "../loop/direct.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
 import { UringError } from "../mod.ts";
+import { roomForDirect } from "./direct_side.ts";
 import type { Engine } from "./engine.ts";
 
 const ECANCELED = -125;
@@ -22,8 +24,8 @@ const WAIT_MOST = 1000;
 
 /** What becomes of connections. */
 export interface AcceptSink {
-  /** A connection's descriptor; one may still come after {@link Acceptor.stop}. */
-  accepted(fd: number): void;
+  /** A connection; one may still come after {@link Acceptor.stop}. */
+  accepted(file: Fd): void;
   /** Accepting has failed for good. */
   failed(error: Error): void;
   /** It has stopped, as it was told to. */
@@ -41,13 +43,16 @@ export interface Acceptable {
 }
 
 /**
- * Accepts on a descriptor while it is told to: `io_uring_prep_multishot_accept`. When no descriptor is left it waits for
- * one to be closed, and looks again now and then.
+ * Accepts on a descriptor while it is told to: `io_uring_prep_multishot_accept`, or `io_uring_prep_multishot_accept_direct`
+ * as long as the ring's table has room: what finds none is closed by the kernel. When no descriptor is left it waits for one
+ * to be closed, and looks again now and then.
  */
 export class Acceptor implements Acceptable, CompletionSink {
   readonly #engine: Engine;
   readonly #fd: number;
   readonly #sink: AcceptSink;
+  readonly #wantsDirect: boolean;
+  #direct = false;
   #op: Op | null = null;
   #wanted = false;
   #stopping = false;
@@ -58,10 +63,11 @@ export class Acceptor implements Acceptable, CompletionSink {
   readonly #again: () => void = () => this.#tryAgain();
 
   /** @internal */
-  constructor(engine: Engine, fd: number, sink: AcceptSink) {
+  constructor(engine: Engine, fd: number, sink: AcceptSink, direct: boolean) {
     this.#engine = engine;
     this.#fd = fd;
     this.#sink = sink;
+    this.#wantsDirect = direct;
   }
 
   /** Whether it waits for a descriptor. */
@@ -104,7 +110,9 @@ export class Acceptor implements Acceptable, CompletionSink {
     const { driver } = this.#engine;
     const op = driver.begin("accept");
     op.variant = "multishot";
-    op.sqe!.prepMultishotAccept(this.#fd, 0, 0, SOCK_CLOEXEC);
+    this.#direct = this.#wantsDirect && roomForDirect(this.#engine);
+    if (this.#direct) op.sqe!.prepMultishotAcceptDirect(this.#fd, 0, 0, 0);
+    else op.sqe!.prepMultishotAccept(this.#fd, 0, 0, SOCK_CLOEXEC);
     this.#op = op;
     driver.launch(op, this);
     this.#count();
@@ -118,9 +126,16 @@ export class Acceptor implements Acceptable, CompletionSink {
     }
     if (res >= 0) {
       this.#delay = WAIT_FIRST;
-      this.#sink.accepted(res);
+      this.#sink.accepted(this.#direct ? this.#engine.uring.table.adopt(res) : res);
     }
-    if (more) return;
+    if (more) {
+      if (this.#wantsDirect && !this.#stopping && this.#direct !== roomForDirect(this.#engine)) {
+        // It begins again the other way.
+        this.#stopping = true;
+        this.#engine.driver.cancelOp(this.#op!);
+      }
+      return;
+    }
     this.#stopping = false;
     if (!this.#wanted) this.#sink.stopped();
     else if (SHORT.has(res)) this.#wait(true);

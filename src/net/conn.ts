@@ -76,7 +76,7 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /** The core. @internal */
   readonly socket: Socket<Conn>;
   readonly #limit: number;
-  readonly #localAddr: Address;
+  #localAddr: Address | null;
   readonly #queue = new ByteQueue();
   #watchers: (() => void)[] = [];
   // Who waits for data: the first, which mostly is the only one, and those behind it.
@@ -98,12 +98,13 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   constructor(make: (conn: Conn) => Socket<Conn>, highWaterMark: number | undefined) {
     this.#limit = highWaterMark ?? HIGH_WATER_MARK;
     this.socket = make(this);
-    this.#localAddr = this.socket.localAddr;
+    // It takes a detour to ask for a direct descriptor's.
+    this.#localAddr = this.socket.side === null ? this.socket.localAddr : null;
   }
 
   /** The address of this end. */
   get localAddr(): Address {
-    return this.#localAddr;
+    return this.#localAddr ??= this.socket.localAddr;
   }
 
   /** The address of the other end. */
@@ -422,8 +423,8 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   ): Promise<number> {
     const bytes = typeof data === "string" ? encoder.encode(data) : data;
     checkSend(bytes, descriptors);
-    const { engine, fd } = this.socket;
-    const job = new SendDescriptors(engine.uring, fd, bytes, descriptors);
+    const { engine, file } = this.socket;
+    const job = new SendDescriptors(engine.uring, file, bytes, descriptors);
     this.startJob(job);
     return await job.sent.promise;
   }
@@ -444,8 +445,8 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
     if (this.#queue.length > 0) return { length: this.#queue.take(buffer), descriptors: [] };
     if (this.#failure !== null) throw this.#failure;
     if (this.#ended || buffer.length === 0) return { length: 0, descriptors: [] };
-    const { engine, fd } = this.socket;
-    const source = { uring: engine.uring, fd, whenClosed: this.whenClosed.bind(this) };
+    const { engine, file } = this.socket;
+    const source = { uring: engine.uring, fd: file, whenClosed: this.whenClosed.bind(this) };
     return await receiveOver(source, buffer, most);
   }
 

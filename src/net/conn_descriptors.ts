@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Fd } from "../loop/direct.ts";
 import type { Uring } from "../mod.ts";
 import {
   type ReceivedDescriptors,
@@ -18,7 +19,7 @@ export class SendDescriptors implements Job {
   /** How many bytes of data went along. */
   readonly sent: PromiseWithResolvers<number> = Promise.withResolvers<number>();
   readonly #uring: Uring;
-  readonly #fd: number;
+  readonly #fd: Fd;
   readonly #data: Uint8Array;
   readonly #descriptors: readonly SendableDescriptor[];
   readonly #controller = new AbortController();
@@ -30,7 +31,7 @@ export class SendDescriptors implements Job {
    * @param data At least one byte.
    * @param descriptors 1 to 253.
    */
-  constructor(uring: Uring, fd: number, data: Uint8Array, descriptors: readonly SendableDescriptor[]) {
+  constructor(uring: Uring, fd: Fd, data: Uint8Array, descriptors: readonly SendableDescriptor[]) {
     this.#uring = uring;
     this.#fd = fd;
     this.#data = data;
@@ -64,7 +65,7 @@ export interface DescriptorSource {
   /** The ring. */
   readonly uring: Uring;
   /** The socket. */
-  readonly fd: number;
+  readonly fd: Fd;
   /** Calls back when the connection is closed; returns what ends that. */
   whenClosed(callback: () => void): () => void;
 }

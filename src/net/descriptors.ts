@@ -4,6 +4,7 @@
  * @module
  */
 import { system } from "../ffi/system.ts";
+import type { Fd } from "../loop/direct.ts";
 import type { ReceivedMessage, Uring } from "../mod.ts";
 
 const closed = -1;
@@ -107,7 +108,7 @@ export function checkSend(data: Uint8Array, descriptors: readonly SendableDescri
  */
 export async function sendDescriptors(
   uring: Uring,
-  fd: number,
+  fd: Fd,
   data: Uint8Array,
   descriptors: readonly SendableDescriptor[],
   signal?: AbortSignal,
@@ -128,7 +129,7 @@ export async function sendDescriptors(
  */
 export async function receiveDescriptors(
   uring: Uring,
-  fd: number,
+  fd: Fd,
   buffer: Uint8Array,
   most: number = MOST_DESCRIPTORS,
   signal?: AbortSignal,

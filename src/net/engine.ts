@@ -8,6 +8,7 @@ import type { Driver } from "../loop/driver.ts";
 import { type BufferPool, Uring } from "../mod.ts";
 import { LINGER_MIN } from "../ring/waits.ts";
 import type { Sqe } from "../ring/sqe.ts";
+import { DirectSupport } from "./direct_side.ts";
 import { IdleWheel } from "./idle.ts";
 import { PieceStore } from "./pieces.ts";
 import type { AnySocket } from "./socket.ts";
@@ -76,6 +77,8 @@ export class Engine {
   readonly pool: BufferPool;
   /** What waits to be sent. */
   readonly pieces: PieceStore = new PieceStore();
+  /** What connections need that are direct descriptors. */
+  readonly direct: DirectSupport = new DirectSupport(this);
   /** Connections that may be silent only for so long. */
   readonly idle: IdleWheel = new IdleWheel(() => void this.driver.poll());
   /** Those that wait for a descriptor to be closed. */
@@ -246,5 +249,6 @@ export class Engine {
     for (const output of this.#prompt.splice(0)) output.abandon();
     for (const socket of this.#starved.splice(0)) socket.receive();
     this.pieces.release();
+    this.direct.release();
   }
 }

@@ -6,7 +6,9 @@
 import { system } from "../ffi/system.ts";
 import { type DirectDescriptor, type Inbox, type RingAddress, UringError } from "../mod.ts";
 import type { Acceptable, AcceptSink } from "./acceptor.ts";
+import type { Fd } from "../loop/direct.ts";
 import type { Engine } from "./engine.ts";
+import { roomForDirect } from "./direct_side.ts";
 
 /** The other ring's table is full: it will not be for long. */
 const FULL: ReadonlySet<string> = new Set(["ENFILE", "EOVERFLOW", "EAGAIN"]);
@@ -18,13 +20,20 @@ const AGAIN = 5;
 const MOST_TRIES = 200;
 
 /** Puts a connection's descriptor into another ring; here it stays open. Rejects as `sendFd` does. */
-export async function hand({ uring }: Engine, fd: number, to: RingAddress): Promise<void> {
+export async function hand({ uring }: Engine, fd: Fd, to: RingAddress): Promise<void> {
+  if (typeof fd !== "number") return await uring.sendFd(to, fd);
   const direct = await uring.registerFile(fd);
   try {
     await uring.sendFd(to, direct);
   } finally {
     await direct[Symbol.asyncDispose]();
   }
+}
+
+/** Closes a connection that nothing is in flight on. */
+export function closeFile(file: Fd): void {
+  if (typeof file === "number") system().close(file);
+  else file[Symbol.dispose]();
 }
 
 /** Hands connections to rings in turn. */
@@ -44,7 +53,7 @@ export class Dealer {
   }
 
   /** Hands a connection to the next ring that takes it, and closes it here. Rejects when none is left. */
-  async deal(fd: number): Promise<void> {
+  async deal(fd: Fd): Promise<void> {
     let failure: unknown = null;
     try {
       for (let tries = 0; tries < MOST_TRIES && this.#rings.length > 0; tries++) {
@@ -63,7 +72,7 @@ export class Dealer {
         }
       }
     } finally {
-      system().close(fd);
+      closeFile(fd);
     }
     throw failure;
   }
@@ -81,14 +90,16 @@ export class HandedOver implements Acceptable {
   readonly #engine: Engine;
   readonly #inbox: Inbox;
   readonly #sink: AcceptSink;
+  readonly #direct: boolean;
   #quieted = false;
   #open = true;
   #installing = 0;
 
   /** @internal */
-  constructor(engine: Engine, sink: AcceptSink) {
+  constructor(engine: Engine, sink: AcceptSink, direct: boolean) {
     this.#engine = engine;
     this.#sink = sink;
+    this.#direct = direct;
     this.#inbox = engine.uring.messages();
     this.address = this.#inbox.address;
     void this.#take();
@@ -97,7 +108,10 @@ export class HandedOver implements Acceptable {
   async #take(): Promise<void> {
     try {
       for await (const message of this.#inbox) {
-        if (message.kind === "descriptor") void this.#install(message.descriptor);
+        if (message.kind !== "descriptor") continue;
+        if (this.#direct && this.#open && roomForDirect(this.#engine)) {
+          this.#sink.accepted(message.descriptor);
+        } else void this.#install(message.descriptor);
       }
     } catch (error) {
       this.#open = false;

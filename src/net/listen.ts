@@ -36,6 +36,13 @@ export interface ListenOptions extends Endpoint, SocketOptions {
    * ring to ring (`IORING_OP_MSG_RING`); this thread has nothing more to do with it. Those that are closed are left out.
    */
   handTo?: readonly RingAddress[] | undefined;
+  /**
+   * Keep the connections that are accepted in the ring's own table of files (`io_uring_prep_multishot_accept_direct`), where
+   * they take no descriptor of the process. Up to 16384 at a time, fewer where `RLIMIT_NOFILE` is lower; those beyond become
+   * ordinary descriptors, and so do all where direct descriptors of `Uring.shared` were in use before the first such
+   * listener, and before Linux 6.8. Default false.
+   */
+  direct?: boolean | undefined;
   /** Closes the listener when it aborts; what waits for a connection rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }

@@ -4,16 +4,21 @@
  * @module
  */
 import { system } from "../ffi/system.ts";
-import { type RingAddress, Uring } from "../mod.ts";
+import type { Fd } from "../loop/direct.ts";
+import { type RingAddress, type SocketAddress, Uring } from "../mod.ts";
 import { type Acceptable, Acceptor, type AcceptSink } from "./acceptor.ts";
 import { type Address, publicAddress } from "./address.ts";
 import { Conn, CONN_HANDLERS } from "./conn.ts";
+import { DirectSide, prepareDirect } from "./direct_side.ts";
 import type { Engine } from "./engine.ts";
 import { closedError } from "./errors.ts";
-import { Dealer, HandedOver } from "./hand.ts";
+import { closeFile, Dealer, HandedOver } from "./hand.ts";
 import type { SocketHandlers, SocketOptions } from "./handlers.ts";
 import { type AnySocket, Socket, type SocketOwner } from "./socket.ts";
 import { localAddressOf, remoteAddressOf } from "./socket_calls.ts";
+
+/** Addresses that stand for all of this machine's. */
+const ANY: ReadonlySet<string> = new Set(["0.0.0.0", "::"]);
 
 /** How many accepted connections wait for somebody to take them before accepting pauses. */
 const MOST_READY = 64;
@@ -29,6 +34,8 @@ export interface ListenerOptions extends SocketOptions {
   signal?: AbortSignal | undefined;
   /** Who gets the connections. */
   handTo?: readonly RingAddress[] | undefined;
+  /** Whether they are direct descriptors. */
+  direct?: boolean | undefined;
 }
 
 /** A socket that listens: what `listen` gives. */
@@ -47,6 +54,9 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
   readonly #data: unknown;
   readonly #acceptor: Acceptable;
   readonly #dealer: Dealer | null;
+  /** The address of connections' own end, unless it is theirs alone. */
+  readonly #local: SocketAddress | null;
+  readonly #family: SocketAddress["family"] | null;
   readonly #onAbort: () => void = () => void this.close();
   readonly #owner: SocketOwner = { gone: (socket) => this.#unlink(socket) };
   #referenced = true;
@@ -73,19 +83,23 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
     this.#options = options;
     this.#handlers = handlers;
     this.#data = data;
-    this.addr = publicAddress(localAddressOf(fd, fd < 0));
+    const local = localAddressOf(fd, fd < 0);
+    this.addr = publicAddress(local);
+    this.#family = fd < 0 ? null : local.family;
+    this.#local = fd < 0 || local.family !== "unix" && ANY.has(local.address) ? null : local;
     this.#dealer = options.handTo === undefined ? null : new Dealer(engine, options.handTo);
     const sink: AcceptSink = {
-      accepted: (connection) => this.#accepted(connection),
+      accepted: (file) => this.#accepted(file),
       failed: (error) => this.#failed(error),
       stopped: () => this.#stopped(),
     };
+    const direct = options.direct === true && prepareDirect(engine);
     if (fd < 0) {
-      const handedOver = new HandedOver(engine, sink);
+      const handedOver = new HandedOver(engine, sink, direct);
       this.#acceptor = handedOver;
       this.inbox = handedOver.address;
     } else {
-      this.#acceptor = new Acceptor(engine, fd, sink);
+      this.#acceptor = new Acceptor(engine, fd, sink, direct);
       this.inbox = null;
     }
     options.signal?.addEventListener("abort", this.#onAbort, { once: true });
@@ -119,16 +133,19 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
     this.#acceptor.referenced = this.#referenced && active;
   }
 
-  #accepted(fd: number): void {
+  #accepted(file: Fd): void {
     if (this.#closing !== null) {
-      system().close(fd);
+      closeFile(file);
       return;
     }
     if (this.#dealer !== null) {
-      void this.#deal(this.#dealer, fd);
+      void this.#deal(this.#dealer, file);
       return;
     }
-    const remote = remoteAddressOf(fd);
+    const fd = typeof file === "number"
+      ? file
+      : new DirectSide(this.#engine, file, this.#local, this.#family);
+    const remote = typeof file === "number" ? remoteAddressOf(file) : null;
     if (this.#handlers !== null) {
       const socket = new Socket(
         this.#engine,
@@ -159,9 +176,9 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
     this.#acceptor.stop();
   }
 
-  async #deal(dealer: Dealer, fd: number): Promise<void> {
+  async #deal(dealer: Dealer, file: Fd): Promise<void> {
     try {
-      await dealer.deal(fd);
+      await dealer.deal(file);
     } catch (error) {
       if (!dealer.alive) this.#failed(error as Error);
     }

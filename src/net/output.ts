@@ -245,7 +245,7 @@ export class Output implements CompletionSink {
         this.#prompt = length;
         this.inFlight++;
         sqe.prepSend(this.#socket.fd, first.address + first.start, length, PROMPT_FLAGS);
-        sqe.flags = IOSQE_CQE_SKIP_SUCCESS;
+        sqe.flags = IOSQE_CQE_SKIP_SUCCESS | this.#socket.fixed;
         return;
       }
     }
@@ -266,6 +266,7 @@ export class Output implements CompletionSink {
       op.sqe!.prepSend(this.#socket.fd, first.address + first.start, length, FLAGS);
       op.pins = first.owner;
     } else this.#gatherMany(op, first);
+    op.sqe!.flags |= this.#socket.fixed;
     driver.launch(op, this);
   }
 
@@ -306,9 +307,11 @@ export class Output implements CompletionSink {
   #run(job: Job): void {
     this.#job = job;
     this.inFlight++;
+    this.#socket.side?.hold();
     job.run((piece, sent) => {
       this.#job = null;
       this.inFlight--;
+      this.#socket.side?.letGo();
       if (this.#first?.job === job) this.#shift();
       this.#sent++;
       if (piece !== undefined) this.#insert(piece, sent!);

@@ -8,6 +8,7 @@ import type { Driver } from "../loop/driver.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
 import { UringError } from "../mod.ts";
 import type { Conn } from "./conn.ts";
+import { RealDescriptor } from "./direct_side.ts";
 import { closedError } from "./errors.ts";
 import type { Job } from "./pieces.ts";
 import { move, PipePair, waitsNever } from "./splice.ts";
@@ -63,6 +64,8 @@ class Splice implements Job, CompletionSink {
   readonly #abort = new AbortController();
   readonly #onAbort: () => void = () => this.#abort.abort(this.#signal!.reason);
   #pipe: PipePair | null = null;
+  #source = -1;
+  #target = -1;
   // What waits for one of the sockets.
   #op: Op | null = null;
   #running: PromiseWithResolvers<void> | null = null;
@@ -107,8 +110,12 @@ class Splice implements Job, CompletionSink {
       signal.throwIfAborted();
       if (from.atEnd) return;
       using pipe = new PipePair();
+      using source = new RealDescriptor(from.socket);
+      using target = new RealDescriptor(this.#to.socket);
       this.#pipe = pipe;
-      for (const { socket } of [from, this.#to]) waitsNever(socket.fd);
+      this.#source = source.fd;
+      this.#target = target.fd;
+      for (const { fd } of [source, target]) waitsNever(fd);
       this.#goOn();
       await this.#running!.promise;
     } finally {
@@ -124,7 +131,7 @@ class Splice implements Job, CompletionSink {
     const { socket } = this.#to;
     for (const chunk of await this.#from.handOver()) {
       for (let at = 0; at < chunk.length;) {
-        at += await socket.engine.uring.send(socket.fd, chunk.subarray(at), { signal });
+        at += await socket.engine.uring.send(socket.file, chunk.subarray(at), { signal });
       }
       this.#total += chunk.length;
     }
@@ -133,8 +140,8 @@ class Splice implements Job, CompletionSink {
   /** Moves until it has to wait for one of the sockets. */
   #goOn(): void {
     const pipe = this.#pipe!;
-    const from = this.#from.socket.fd;
-    const to = this.#to.socket.fd;
+    const from = this.#source;
+    const to = this.#target;
     for (let rounds = 0; rounds < ROUNDS; rounds++) {
       if (this.#held === 0) {
         const count = move(from, pipe.writer, pipe.size);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Fd } from "../loop/direct.ts";
 import { closedError } from "./errors.ts";
 import type { Engine } from "./engine.ts";
 import type { Job, Piece } from "./pieces.ts";
@@ -35,14 +36,14 @@ export class SendFile implements Job {
   readonly sent: PromiseWithResolvers<number> = Promise.withResolvers<number>();
   readonly #engine: Engine;
   readonly #file: number;
-  readonly #socket: number;
+  readonly #socket: Fd;
   readonly #offset: number;
   readonly #length: number;
   readonly #abort = new AbortController();
   #running = false;
 
   /** @internal */
-  constructor(engine: Engine, file: number, socket: number, offset: number, length: number) {
+  constructor(engine: Engine, file: number, socket: Fd, offset: number, length: number) {
     this.#engine = engine;
     this.#file = file;
     this.#socket = socket;

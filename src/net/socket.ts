@@ -3,18 +3,20 @@
  *
  * @module
  */
-import { IORING_CQE_BUFFER_SHIFT, IOSQE_BUFFER_SELECT } from "../ffi/abi.ts";
+import { IORING_CQE_BUFFER_SHIFT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE } from "../ffi/abi.ts";
+import type { Fd } from "../loop/direct.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
 import { tellsUsage } from "../loop/zero_copy_ops.ts";
 import { type RingAddress, type SocketAddress, UringError } from "../mod.ts";
 import { type Address, publicAddress } from "./address.ts";
 import type { Engine } from "./engine.ts";
+import type { DirectSide } from "./direct_side.ts";
 import { closedError } from "./errors.ts";
 import { hand } from "./hand.ts";
 import type { SocketHandlers, SocketOptions } from "./handlers.ts";
 import { Output } from "./output.ts";
 import { checkPart, type FileSource, SendFile } from "./send_file.ts";
-import { closeSocket, localAddressOf, resetOnClose, setUp, shutdownWrite } from "./socket_calls.ts";
+import { closeSocket, localAddressOf, NOWHERE, resetOnClose, setUp, shutdownWrite } from "./socket_calls.ts";
 
 const ENOBUFS = -105;
 const ECANCELED = -125;
@@ -70,8 +72,12 @@ export interface SocketOwner {
 export class Socket<T = undefined> implements CompletionSink {
   /** Whatever the program wants to keep with the connection. */
   data: T;
-  /** The descriptor. @internal */
+  /** The descriptor, or the slot of a direct one. @internal */
   readonly fd: number;
+  /** What it has as a direct descriptor; null when it is none. @internal */
+  readonly side: DirectSide | null;
+  /** The bit of entries that says which. @internal */
+  readonly fixed: number;
   /** @internal */
   readonly engine: Engine;
   /** How long it may be silent, in milliseconds; 0: for ever. @internal */
@@ -100,7 +106,7 @@ export class Socket<T = undefined> implements CompletionSink {
   /** @internal */
   constructor(
     engine: Engine,
-    fd: number,
+    file: number | DirectSide,
     handlers: SocketHandlers<T>,
     options: SocketOptions,
     data: T,
@@ -109,13 +115,17 @@ export class Socket<T = undefined> implements CompletionSink {
     manual = false,
   ) {
     this.engine = engine;
-    this.fd = fd;
+    const side = typeof file === "number" ? null : file;
+    this.side = side;
+    this.fd = side === null ? file as number : side.file.slot;
+    this.fixed = side === null ? 0 : IOSQE_FIXED_FILE;
     this.data = data;
     this.#handlers = handlers;
     this.#owner = owner;
     this.#remote = remote;
     this.#highWaterMark = options.highWaterMark ?? HIGH_WATER_MARK;
-    if (options.zeroCopy !== undefined && remote !== null && remote.family !== "unix" && tellsUsage()) {
+    const tcp = side === null ? remote !== null && remote.family !== "unix" : !side.unix;
+    if (options.zeroCopy !== undefined && tcp && tellsUsage()) {
       this.output.zeroCopy = options.zeroCopy;
     }
     if (options.allowHalfOpen === true) this.#state |= HALF_OPEN;
@@ -132,12 +142,19 @@ export class Socket<T = undefined> implements CompletionSink {
 
   /** The address of this end. Empty once it is closed. */
   get localAddr(): Address {
-    return publicAddress(localAddressOf(this.fd, (this.#state & DEAD) !== 0));
+    const dead = (this.#state & DEAD) !== 0;
+    if (this.side !== null && !dead) return publicAddress(this.side.local);
+    return publicAddress(localAddressOf(this.fd, dead));
   }
 
   /** The address of the other end. */
   get remoteAddr(): Address {
-    return publicAddress(this.#remote ?? { family: "unix", path: "" });
+    return publicAddress(this.side?.remote ?? this.#remote ?? NOWHERE);
+  }
+
+  /** What operations of the ring's know it by. @internal */
+  get file(): Fd {
+    return this.side === null ? this.fd : this.side.file;
   }
 
   /** Whether it is closed or being closed. */
@@ -219,7 +236,7 @@ export class Socket<T = undefined> implements CompletionSink {
   sendFile(file: FileSource, offset = 0, length: number = Infinity): Promise<number> {
     const fd = checkPart(file, offset, length);
     if ((this.#state & (DEAD | ENDING | CLOSING)) !== 0) return Promise.reject(closedError("send"));
-    const job = new SendFile(this.engine, fd, this.fd, offset, length);
+    const job = new SendFile(this.engine, fd, this.file, offset, length);
     this.output.addJob(job);
     return job.sent.promise;
   }
@@ -236,7 +253,12 @@ export class Socket<T = undefined> implements CompletionSink {
     await this.stopped();
     await this.#output?.sent(0);
     if ((this.#state & DEAD) !== 0) throw this.#error ?? closedError("transfer");
-    await hand(this.engine, this.fd, to);
+    this.side?.hold();
+    try {
+      await hand(this.engine, this.file, to);
+    } finally {
+      this.side?.letGo();
+    }
     this.destroy();
   }
 
@@ -274,7 +296,8 @@ export class Socket<T = undefined> implements CompletionSink {
   /** Closes the connection at once; what was not sent is lost, and TCP tells the other end so (`ECONNRESET`). */
   terminate(): void {
     if ((this.#state & DEAD) !== 0) return;
-    resetOnClose(this.fd);
+    if (this.side === null) resetOnClose(this.fd);
+    else if (!this.engine.driver.closed) this.engine.direct.resetOnClose(this.fd);
     this.destroy();
   }
 
@@ -346,7 +369,7 @@ export class Socket<T = undefined> implements CompletionSink {
     op.variant = "multishot";
     const sqe = op.sqe!;
     sqe.prepRecvMultishot(this.fd, 0, 0, 0);
-    sqe.flags = IOSQE_BUFFER_SELECT;
+    sqe.flags = IOSQE_BUFFER_SELECT | this.fixed;
     sqe.bufGroup = pool.bgid;
     this.#receiving = op;
     driver.launch(op, this);
@@ -424,7 +447,12 @@ export class Socket<T = undefined> implements CompletionSink {
       return;
     }
     this.#state |= FINISHED;
-    const res = shutdownWrite(this.fd);
+    if (this.side === null) this.#hasShutDown(shutdownWrite(this.fd));
+    else this.side.shutdown((res) => this.#hasShutDown(res));
+  }
+
+  #hasShutDown(res: number): void {
+    if ((this.#state & DEAD) !== 0) return;
     // The other end has reset the connection: receiving tells.
     if (res < 0 && res !== ENOTCONN && res !== INVALID) this.destroy(this.#failure(res, "shutdown"));
   }
@@ -511,6 +539,7 @@ export class Socket<T = undefined> implements CompletionSink {
     const output = this.#output;
     if (output !== null && output.inFlight > 0) return;
     this.#state |= SETTLED;
+    this.side?.settle();
     output?.discard(this.#error ?? closedError("send"));
     this.#owner?.gone(this as unknown as AnySocket);
     const { close } = this.#handlers;

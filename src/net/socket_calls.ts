@@ -22,7 +22,8 @@ import type { SocketOptions } from "./handlers.ts";
 import { setSocketOption } from "./socket_option.ts";
 import type { AnySocket } from "./socket.ts";
 
-const NOWHERE: SocketAddress = { family: "unix", path: "" };
+/** The address of what has none, or is there no more. */
+export const NOWHERE: SocketAddress = { family: "unix", path: "" };
 
 /** Sets what a TCP connection, or the listener that its own inherit from, was asked for. */
 export function setTcpOptions(fd: number, { noDelay = true, keepAlive = false }: SocketOptions): void {
@@ -69,7 +70,8 @@ export function remoteAddressOf(fd: number): SocketAddress {
 const room = new Uint8Array(new ArrayBuffer(sockaddr_storage.size));
 const roomLength = new Int32Array(new ArrayBuffer(4));
 
-function addressOfEnd(name: "getsockname" | "getpeername", fd: number): SocketAddress {
+/** The address of one end of a connection, if it is still there. */
+export function addressOfEnd(name: "getsockname" | "getpeername", fd: number): SocketAddress {
   roomLength[0] = room.length;
   if (system().rare[name](fd, room, roomLength) < 0) return NOWHERE;
   return decodeAddress(room, roomLength[0]!);
@@ -90,6 +92,10 @@ export function resetOnClose(fd: number): void {
 /** Closes a connection's descriptor; what is in flight on it keeps it open until it ends. */
 export function closeSocket(socket: AnySocket, closed: () => void): void {
   const { driver } = socket.engine;
+  if (socket.side !== null) {
+    socket.side.close(closed);
+    return;
+  }
   if (driver.closed) {
     check(system().close(socket.fd), "close");
     queueMicrotask(closed);

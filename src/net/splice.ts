@@ -6,6 +6,7 @@
 import { F_SETFL, F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, POLLOUT, SPLICE_F_NONBLOCK } from "../ffi/abi.ts";
 import { check } from "../ffi/errors.ts";
 import { system } from "../ffi/system.ts";
+import type { Fd } from "../loop/direct.ts";
 import { type Uring, UringError } from "../mod.ts";
 
 /** What a pipe is to hold, and what it holds when the system grants no more. */
@@ -61,7 +62,7 @@ export function move(from: number, to: number, length: number): number {
  */
 export function fill(
   uring: Uring,
-  from: number,
+  from: Fd,
   pipe: PipePair,
   length: number,
   offset: number,
@@ -75,7 +76,7 @@ export function fill(
 export async function drain(
   uring: Uring,
   pipe: PipePair,
-  to: number,
+  to: Fd,
   length: number,
   signal: AbortSignal,
 ): Promise<void> {

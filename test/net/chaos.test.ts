@@ -20,7 +20,11 @@ const CONNECTIONS = 24;
 const LONG = 60_000 + TRAFFIC / 1000;
 
 /** Echoes by handlers, holding back whoever does not read. */
-function echoByHandlers(where: { port: number } | { path: string }, highWaterMark: number): Listener {
+function echoByHandlers(
+  where: { port: number } | { path: string },
+  highWaterMark: number,
+  direct: boolean = false,
+): Listener {
   interface State {
     rest: Uint8Array[];
     ended: boolean;
@@ -41,6 +45,7 @@ function echoByHandlers(where: { port: number } | { path: string }, highWaterMar
   return listen<State>({
     ...where,
     highWaterMark,
+    direct,
     allowHalfOpen: true,
     socket: {
       open: (socket) => void (socket.data = { rest: [], ended: false }),
@@ -61,8 +66,8 @@ function echoByHandlers(where: { port: number } | { path: string }, highWaterMar
 }
 
 /** Serves each connection by a function of streams. */
-function serve(serving: (conn: Conn) => Promise<void>): Listener {
-  const listener = listen(HERE);
+function serve(serving: (conn: Conn) => Promise<void>, direct: boolean = false): Listener {
+  const listener = listen({ ...HERE, direct });
   (async () => {
     for await (const conn of listener) serving(conn).catch(() => conn.close());
   })();
@@ -157,6 +162,12 @@ test("echo by handlers", { timeout: LONG }, async () => {
   assert.ok(starved > 0, "there were buffers all the time");
 });
 
+test("echo by handlers, with direct descriptors", { timeout: LONG }, async () => {
+  const listener = echoByHandlers(HERE, 100_000, true);
+  await storm({ port: listener.port }, 7);
+  await within(listener.drain(), "drain");
+});
+
 test("echo by handlers over a Unix socket, with room for little", { timeout: LONG }, async () => {
   using dir = new TempDir();
   const path = dir.of("socket");
@@ -181,19 +192,27 @@ test("echo by streams", { timeout: LONG }, async () => {
   await within(listener.drain(), "drain");
 });
 
-test("through a pipe, to an echo server and back", { timeout: LONG }, async () => {
-  const behind = echoByHandlers(HERE, 1 << 20);
+test("through a pipe, to an echo server and back", { timeout: LONG }, () => proxied(false, 5));
+
+test("through a pipe, with direct descriptors", { timeout: LONG }, () => proxied(true, 6));
+
+async function proxied(direct: boolean, seed: number): Promise<void> {
+  const behind = echoByHandlers(HERE, 1 << 20, direct);
   const proxied = serve(async (conn) => {
     const upstream = await connect({ hostname: "127.0.0.1", port: behind.port });
     await Promise.allSettled([pipe(conn, upstream), pipe(upstream, conn)]);
     await Promise.all([conn.close(), upstream.close()]);
-  });
-  await storm({ port: proxied.port }, 5);
+  }, direct);
+  await storm({ port: proxied.port }, seed);
   await within(proxied.drain(), "drain");
   await within(behind.drain(), "drain");
-});
+}
 
-test("files between writes, large and small, to slow readers", { timeout: LONG }, async () => {
+test("files between writes, large and small, to slow readers", { timeout: LONG }, () => files(false));
+
+test("files between writes, with direct descriptors", { timeout: LONG }, () => files(true));
+
+async function files(direct: boolean): Promise<void> {
   using dir = new TempDir();
   const SIZE = 3 << 20;
   const file = new Stream(77, SIZE);
@@ -213,7 +232,7 @@ test("files between writes, large and small, to slow readers", { timeout: LONG }
       assert.deepEqual(await Promise.all([sent, rest, late]), [50_000, SIZE, 10]);
     }
     await conn.close();
-  });
+  }, direct);
   const client = async (slow: boolean): Promise<void> => {
     const conn = await connect({ hostname: "127.0.0.1", port: listener.port });
     const random = new Random(9);
@@ -250,4 +269,4 @@ test("files between writes, large and small, to slow readers", { timeout: LONG }
   await within(listener.drain(), "drain");
   await uring.close(opened);
   closeSync(fd);
-});
+}

@@ -19,12 +19,11 @@ const HERE = { hostname: "127.0.0.1", port: 0 };
 class Server {
   readonly #worker = new Worker(new URL("../fixtures/net_worker.ts", import.meta.url), { type: "module" });
 
-  async start(which: number): Promise<RingAddress> {
-    const address = await this.#answer() as RingAddress;
-    const told = this.#answer();
-    this.#worker.postMessage({ which });
-    assert.equal(await told, which);
-    return address;
+  async start(which: number, direct: boolean): Promise<RingAddress> {
+    assert.equal(await this.#answer(), "ready");
+    const address = this.#answer();
+    this.#worker.postMessage({ which, direct });
+    return await address as RingAddress;
   }
 
   #answer(): Promise<unknown> {
@@ -58,10 +57,18 @@ async function ask(port: number, word: string): Promise<string> {
   return answer;
 }
 
-test("connections are dealt to Workers in turn, and those that are gone are left out", { skip }, async () => {
+test(
+  "connections are dealt to Workers in turn, and those that are gone are left out",
+  { skip },
+  () => deal(false),
+);
+
+test("direct descriptors are dealt to Workers", { skip }, () => deal(true));
+
+async function deal(direct: boolean): Promise<void> {
   const servers = [new Server(), new Server()];
-  const inboxes = await Promise.all(servers.map((server, i) => server.start(i)));
-  const listener = listen({ ...HERE, handTo: inboxes });
+  const inboxes = await Promise.all(servers.map((server, i) => server.start(i, direct)));
+  const listener = listen({ ...HERE, handTo: inboxes, direct });
   const answers = await Promise.all(Array.from({ length: 60 }, (_, i) => ask(listener.port, `word ${i}`)));
   const counts = [0, 0];
   answers.forEach((answer, i) => {
@@ -74,12 +81,17 @@ test("connections are dealt to Workers in turn, and those that are gone are left
   for (let i = 0; i < 6; i++) assert.equal(await ask(listener.port, "still"), "0:still");
   await listener.close();
   await servers[0]!.stop();
-});
+}
 
-test("a connection is handed over before it is read, not after", { skip }, async () => {
+test("a connection is handed over before it is read, not after", { skip }, () => transfer(false));
+
+test("so is a direct descriptor", { skip }, () => transfer(true));
+
+async function transfer(direct: boolean): Promise<void> {
   const server = new Server();
-  const inbox = await server.start(7);
-  const listener = listen(HERE);
+  // From each kind to the other.
+  const inbox = await server.start(7, !direct);
+  const listener = listen({ ...HERE, direct });
   const accepting = (async () => {
     const conn = await listener.accept();
     await conn.write("from here, ");
@@ -90,7 +102,7 @@ test("a connection is handed over before it is read, not after", { skip }, async
   assert.equal(await ask(listener.port, "and on"), "from here, 7:and on");
   await accepting;
   // By handlers, in open.
-  const handing = listen({ ...HERE, socket: { open: (socket) => socket.transfer(inbox) } });
+  const handing = listen({ ...HERE, direct, socket: { open: (socket) => socket.transfer(inbox) } });
   assert.equal(await ask(handing.port, "handed"), "7:handed");
   const [conn, client] = await Promise.all([
     listener.accept(),
@@ -108,7 +120,7 @@ test("a connection is handed over before it is read, not after", { skip }, async
   await client.write("!");
   assert.equal(await within(conn.read(rest), "more"), 1);
   await Promise.all([conn.close(), client.close(), listener.close(), handing.drain()]);
-});
+}
 
 test("a listener with an inbox: what it takes and what it has", { skip }, async () => {
   const { inbox } = await (async () => {
