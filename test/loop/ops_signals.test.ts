@@ -163,7 +163,11 @@ test("a descriptor that arrives after its abort is closed", { skip: noDeferred }
   await uring.timeout(1);
   const before = countDescriptors(/./);
   for (let i = 0; i < 5; i++) {
-    await abortLate(uring, (signal) => uring.openat(dir.of(`new-${i}`), { flags: "w", async: true, signal }));
+    await abortLate(
+      uring,
+      (signal) => uring.openat(dir.of(`new-${i}`), { flags: "w", async: true, signal }),
+      () => existsSync(dir.of(`new-${i}`)),
+    );
     await abortLate(uring, (signal) => uring.socket(1, 1, 0, { async: true, signal }));
     assert.ok(existsSync(dir.of(`new-${i}`)), "it was opened indeed");
   }

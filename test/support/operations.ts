@@ -170,16 +170,19 @@ export class Reason extends Error {}
 
 /**
  * Aborts an operation that has ended already: what completes while JavaScript runs is seen after the abort. The operation
- * has succeeded, its promise has not.
+ * has succeeded, its promise has not. `happened` tells that it has, where that can be seen.
  */
 export async function abortLate(
   uring: Uring,
   start: (signal: AbortSignal) => Promise<unknown>,
+  happened: () => boolean = () => true,
 ): Promise<void> {
   const controller = new AbortController();
   const promise = start(controller.signal);
   await flushed(uring);
   sleep(30);
+  // On a busy machine a worker thread of the kernel's may not have begun yet.
+  for (let i = 0; i < 300 && !happened(); i++) sleep(30);
   const reason = new Reason();
   controller.abort(reason);
   assert.equal(await failure(promise), reason);
