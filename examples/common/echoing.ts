@@ -3,26 +3,29 @@ import type { Socket, SocketHandlers } from "uring/net";
 
 /** What a connection has been given and has not taken yet. */
 export class Rest {
-  #chunks: Uint8Array[] = [];
+  // Most have none, and there may be many of those.
+  #chunks: Uint8Array[] | null = null;
 
   get empty(): boolean {
-    return this.#chunks.length === 0;
+    return this.#chunks === null;
   }
 
   keep(chunk: Uint8Array): void {
-    this.#chunks.push(chunk.slice());
+    (this.#chunks ??= []).push(chunk.slice());
   }
 
   /** Gives on as much as the connection takes. */
   give(socket: Socket<unknown>): void {
-    for (let chunk = this.#chunks[0]; chunk !== undefined; chunk = this.#chunks[0]) {
+    const chunks = this.#chunks ?? [];
+    for (let chunk = chunks[0]; chunk !== undefined; chunk = chunks[0]) {
       const taken = socket.write(chunk);
       if (taken >= 0 && taken < chunk.length) {
-        this.#chunks[0] = chunk.subarray(taken);
+        chunks[0] = chunk.subarray(taken);
         return;
       }
-      this.#chunks.shift();
+      chunks.shift();
     }
+    this.#chunks = null;
   }
 }
 

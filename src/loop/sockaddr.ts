@@ -73,6 +73,18 @@ function encodeUnix(path: string): Uint8Array {
   return bytes;
 }
 
+// Clients mostly come from few addresses, and a text for each connection would be kept as long as that.
+let latest = 0;
+let latestText = "0.0.0.0";
+
+function ipv4Text(address: number): string {
+  if (address !== latest) {
+    latest = address;
+    latestText = `${address >>> 24}.${address >>> 16 & 255}.${address >>> 8 & 255}.${address & 255}`;
+  }
+  return latestText;
+}
+
 /** The address in the first `length` bytes of a `struct sockaddr_storage`. */
 export function decodeAddress(bytes: Uint8Array, length: number): SocketAddress {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -80,7 +92,7 @@ export function decodeAddress(bytes: Uint8Array, length: number): SocketAddress 
   if (family === AF_INET) {
     return {
       family: "ipv4",
-      address: bytes.subarray(sockaddr_in.sin_addr, sockaddr_in.sin_addr + 4).join("."),
+      address: ipv4Text(view.getUint32(sockaddr_in.sin_addr)),
       port: view.getUint16(sockaddr_in.sin_port),
     };
   }

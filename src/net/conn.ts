@@ -20,6 +20,9 @@ const ETIMEDOUT = 110;
 /** Up to here it is cheaper to copy what is written than to have the kernel read it where it is. */
 const COPIED = 16 << 10;
 
+/** From here on what nobody has asked for yet is not copied at once, while there are buffers enough. */
+const LENT = 4 << 10;
+
 /** How many microtasks may pass between the arrival of data and what is written in answer, to leave with all others. */
 const PATIENCE = 8;
 
@@ -284,10 +287,20 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
       resolve(count as never);
     }
     if (rest.length === 0) return;
-    this.#queue.push(rest);
+    this.#keep(rest);
     if (this.#queue.length < this.#limit) return;
     this.#paused = true;
     this.socket.pause();
+  }
+
+  /** Keeps what nobody waits for: where it is, if it is much and enough buffers are left for others to receive into. */
+  #keep(rest: Uint8Array): void {
+    const { pool, currentId } = this.socket.engine;
+    if (rest.length < LENT || pool.free <= pool.count >> 1) this.#queue.push(rest);
+    else {
+      pool.retain(currentId);
+      this.#queue.lend(rest, pool, currentId);
+    }
   }
 
   /** {@link Engine.recount}. @internal */
@@ -305,6 +318,8 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /** The connection is closed. @internal */
   gone(error: Error | undefined): void {
     this.#gone = true;
+    // The buffers may go with the ring, and others may need them.
+    this.#queue.keep();
     for (const callback of this.#watchers) callback();
     this.#failure = error ?? closedError("recv");
     while (this.#resolve !== null) this.#moveUp()(Promise.reject(this.#failure) as never);

@@ -6,12 +6,13 @@ import type { AddressInfo } from "node:net";
 import { IORING_OP_BIND, IORING_OP_SEND_ZC } from "../../src/ffi/abi.ts";
 import { shadowing } from "../../src/loop/shadow.ts";
 import { Uring } from "../../src/mod.ts";
+import { engineOf } from "../../src/net/engine.ts";
 import { type Conn, connect, listen, type Listener } from "../../src/net/mod.ts";
 import { content } from "../support/content.ts";
 import { TempDir } from "../support/descriptors.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
-import { sleep, within } from "../support/loop.ts";
+import { sleep, until, within } from "../support/loop.ts";
 import { bytes, countDescriptors, Digest, digest, text } from "../support/operations.ts";
 import { missingOp } from "../support/rings.ts";
 
@@ -169,6 +170,54 @@ test("writes keep their order and are whole; reads take turns", { skip }, async 
   await b.write("abcdef");
   assert.deepEqual(await within(reads, "two reads"), [3, 3]);
   assert.equal(buffers.map((buffer) => text(buffer)).join(""), "abcdef");
+});
+
+test("what nobody asks for waits, holds up nobody, and goes with its connection", { skip }, async () => {
+  const size = 96 << 10;
+  const { pool } = engineOf(Uring.shared);
+  const free = pool.free;
+  const pairs = await Promise.all(Array.from({ length: 24 }, pair));
+  const written = pairs.map(({ a }, i) => a.write(content(size, i)));
+  const first = new Uint8Array(1);
+  for (const { b } of pairs) await within(b.read(first), "the first byte");
+  // All that fits has arrived, part of it in the buffers that it was received into.
+  await within(Promise.all(written), "the writes");
+  {
+    await using other = await pair();
+    const answer = new Uint8Array(64);
+    for (let i = 0; i < 50; i++) {
+      await other.a.write(content(64, i));
+      assert.equal(await within(other.b.read(answer), "a message"), 64);
+      assert.deepEqual(answer, content(64, i));
+    }
+  }
+  for (const [i, { a, b }] of pairs.entries()) {
+    if (i % 3 === 0) {
+      // Of what comes after the end of the connection, too, nothing is lost.
+      await a.close();
+      await within(b.read(first), "the second byte");
+      const rest = new Uint8Array(size);
+      let count = 2;
+      for (
+        let more: number | null = 0;
+        more !== null;
+        more = await within(b.read(rest.subarray(count)), "more")
+      ) {
+        count += more;
+        if (count === size) break;
+      }
+      assert.deepEqual(rest.subarray(2), content(size, i).subarray(2));
+    } else if (i % 3 === 1) {
+      let seen = 1;
+      for await (const chunk of b) {
+        assert.deepEqual(chunk, content(size, i).subarray(seen, seen + chunk.length));
+        seen += chunk.length;
+        if (seen === size) break;
+      }
+    }
+  }
+  await Promise.all(pairs.map((both) => both[Symbol.asyncDispose]()));
+  await until(() => pool.free >= free, "the buffers");
 });
 
 test("leaving a loop loses nothing: read and a second loop go on", { skip }, async () => {
