@@ -5,7 +5,6 @@
  */
 import {
   IORING_SETUP_COOP_TASKRUN,
-  IORING_SETUP_DEFER_TASKRUN,
   IORING_SETUP_SINGLE_ISSUER,
   IORING_SETUP_SQE128,
   IORING_SETUP_SUBMIT_ALL,
@@ -22,10 +21,11 @@ const EINVAL = -22;
 const EAGAIN = -11;
 const EBUSY = -16;
 
+// Not deferred: requests come in by work that the kernel does on this thread, and where that waits for a thread that is
+// busy for ever, the kernel cannot end them either.
 const BASE_FLAGS: readonly number[] = [
-  IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+  IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
   IORING_SETUP_SUBMIT_ALL,
-  IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
   0,
 ];
 
@@ -33,6 +33,11 @@ const BASE_FLAGS: readonly number[] = [
 const SPARE_ENTRIES = 16;
 /** How many submissions in a row before the event loop gets a turn. */
 const ROUNDS = 64;
+/** For how long to look for the next request, and how often between two looks at the clock. */
+const SPIN_MS = 0.06;
+const LOOKS = 16;
+/** Where there is one core, the client has it. */
+const SPINS = navigator.hardwareConcurrency > 1;
 /** What `user_data` has in its upper half for what is awaited by promise. */
 const AWAITED = 1;
 
@@ -158,7 +163,7 @@ export class Engine implements Sleeper {
       while (first || this.ring.sqReady() > 0 || this.look) {
         first = false;
         this.#submit();
-        if (!this.#reap() && !this.look) break;
+        if (!this.#reap() && !this.#spin()) break;
         if (++rounds === ROUNDS) break;
       }
     } catch (error) {
@@ -174,12 +179,29 @@ export class Engine implements Sleeper {
 
   #submit(): void {
     try {
-      // A client that was answered asks again within microseconds: to wait for that here is cheaper than anywhere else.
-      if (this.busy === 0 && this.inFlight > 0 && waker.isAlone(this)) this.ring.submitAndLinger(1);
-      else this.ring.submit();
+      this.ring.submit();
     } catch (error) {
       if (!(error instanceof UringError) || (error.errno !== EAGAIN && error.errno !== EBUSY)) throw error;
     }
+  }
+
+  /**
+   * Looks for the next request for a moment; whether something came. A client that was answered asks again within
+   * microseconds, and to be woken takes longer than that.
+   */
+  #spin(): boolean {
+    // With handlers at work, the event loop has something to do.
+    if (!SPINS || this.busy > 0 || this.inFlight === 0 || !waker.isAlone(this)) return false;
+    const { ring } = this;
+    const end = performance.now() + SPIN_MS;
+    do {
+      for (let i = 0; i < LOOKS; i++) {
+        if (ring.cqReady() === 0 && !ring.cqNeedsEnter()) continue;
+        if (ring.cqNeedsEnter()) ring.getEvents();
+        return this.#reap();
+      }
+    } while (performance.now() < end);
+    return false;
   }
 
   #reap(): boolean {

@@ -33,8 +33,9 @@ const INIT_ATTEMPTS = 100;
  * process alive. Only root can mount (`CAP_SYS_ADMIN`); neither libfuse nor fusermount3 is used. What a server that
  * was killed has left at the mount point is cleared up first.
  *
- * The thread that serves a file system must not use it by calls that block (`node:fs`' `…Sync` functions, say): the
- * answer would have to come from the thread that waits. `uring/fs` and other programs can.
+ * The thread that serves a file system must not use it, neither directly nor by a ring of its own: the answer would have
+ * to come from the thread that waits for it, which nothing can end with FUSE over io_uring, not even `SIGKILL`. Other
+ * threads and programs can.
  *
  * @param mountpoint A directory.
  * @param fileSystem Its handlers.
