@@ -39,6 +39,12 @@ export type Arch = "x86_64" | "aarch64";
 
 type VersionGroup = "opcodes" | "setup flags" | "features" | "enter flags" | "sqe flags" | "cqe flags";
 
+/** What `abi/nvme.json` says: the constants and structs of NVMe, and what the statuses of its commands are called. */
+export interface NvmeFacts extends HeaderFacts {
+  /** By the status code with its type, in hexadecimal. */
+  readonly statuses: Readonly<Record<string, readonly [name: string, message: string]>>;
+}
+
 /** Everything in `abi/` that the generator reads. */
 export interface AbiData {
   readonly uring: HeaderFacts;
@@ -50,6 +56,7 @@ export interface AbiData {
     readonly aliases: Constants;
   };
   readonly versions: Readonly<Record<VersionGroup | "register opcodes", Readonly<Record<string, string>>>>;
+  readonly nvme: NvmeFacts;
   readonly liburing: {
     readonly preps: Readonly<Record<string, readonly [opcode: string | null, kernel: string]>>;
   };
@@ -68,6 +75,7 @@ export function loadAbi(): AbiData {
     arch: read("arch"),
     errno: read("errno"),
     versions: read("versions"),
+    nvme: read("nvme"),
     liburing: read("liburing"),
   } as AbiData;
 }
@@ -82,6 +90,7 @@ export function generate(data: AbiData): Map<string, string> {
     ["src/ffi/errno_table.ts", errnoFile(data)],
     ["src/ffi/versions.ts", versionsFile(data)],
     ["src/fuse/abi.ts", fuseFile(data)],
+    ["src/nvme/abi.ts", nvmeFile(data)],
   ]);
 }
 
@@ -232,6 +241,22 @@ function versionsFile(data: AbiData): string {
     flags("CQE_FLAGS", "Flags of a completion queue entry", versions["cqe flags"]) +
     `/** The preps that are younger than their operation: the Linux version that brought them. */\n` +
     `export const PREP_KERNEL: Readonly<Record<string, string>> = {\n${preps(data)}};\n`).trimEnd() + "\n";
+}
+
+function nvmeFile({ nvme }: AbiData): string {
+  const groups = Object.entries(nvme.constants).map(([title, group]) => `// ${title}\n${constants(group)}\n`)
+    .join("");
+  const structs = Object.entries(nvme.structs).map(([name, facts]) => struct(name, facts)).join("");
+  const statuses = Object.entries(nvme.statuses)
+    .map(([code, [name, message]]) => `  ${Number(code)}: ["NVME_SC_${name}", ${JSON.stringify(message)}],\n`)
+    .join("");
+  return header(
+    "abi/nvme.json",
+    "The constants and structs of NVMe as Linux spells them; layouts as in `src/ffi/structs.ts`.",
+  ) +
+    `${groups}// structs\n${structs}\n` +
+    `/** The status of a command, with its type, to its name and message. */\n` +
+    `export const NVME_STATUS: Readonly<Record<number, readonly [name: string, message: string]>> = {\n${statuses}};\n`;
 }
 
 /** The generated files that differ from what the data says. */

@@ -93,5 +93,6 @@ export {
   type WaitidOptions,
 } from "./loop/process_ops.ts";
 export { type GetxattrOptions, type SetxattrOptions } from "./loop/xattr_ops.ts";
+export { type OperationFilter } from "./ring/operation_filter.ts";
 export { type RingOptions } from "./ring/setup.ts";
 export { type U64 } from "./ring/sqe_base.ts";

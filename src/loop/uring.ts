@@ -15,6 +15,7 @@ import { check, UringError, UringUnavailableError } from "../ffi/errors.ts";
 import { sockaddr_storage } from "../ffi/structs.ts";
 import { adapter, system } from "../ffi/system.ts";
 import { CoreRing } from "../ring/core_ring.ts";
+import type { OperationFilter } from "../ring/operation_filter.ts";
 import type { RingOptions } from "../ring/setup.ts";
 import { Chain, type LinkOptions } from "./chain.ts";
 import { DirectTable } from "./direct.ts";
@@ -103,6 +104,7 @@ const abandonedPools: unknown[] = [];
 export class Uring extends Resources implements AsyncDisposable {
   #wholeFiles: WholeFiles | null = null;
   #helper: Uring | null = null;
+  #filtered = false;
 
   /**
    * @param options Size and flags; the defaults suit nearly everyone.
@@ -174,7 +176,7 @@ export class Uring extends Resources implements AsyncDisposable {
   /** A second ring, for whole files. Its threads and this one do not wait for each other, as they would in one ring. */
   #openHelper(): Lane | null {
     // Where there is one core, or where this thread may end before the process, nothing is gained.
-    if (adapter.isWorker || navigator.hardwareConcurrency < 2) return null;
+    if (this.#filtered || adapter.isWorker || navigator.hardwareConcurrency < 2) return null;
     try {
       this.#helper = new Uring({
         entries: HELPER_ENTRIES,
@@ -276,6 +278,27 @@ export class Uring extends Resources implements AsyncDisposable {
     const results = await Promise.allSettled(steps);
     await chain.finish();
     return results;
+  }
+
+  /**
+   * Lets only what `allow` names work on this ring from then on, or all but what `deny` names (`IORING_OP_*`): BPF filters,
+   * `io_uring_register_bpf_filter`, Linux 7.0. What is denied rejects with `EACCES`. There is no way back; further filters
+   * only deny more. What the ring does for itself (cancelling, time limits, closing what nobody takes) stays allowed.
+   *
+   * @example
+   * ```ts
+   * await uring.filterOperations({ deny: [IORING_OP_OPENAT, IORING_OP_OPENAT2] });
+   * ```
+   *
+   * Rejects with RangeError for what is no operation or cannot be denied, with `EINVAL` where the kernel is older.
+   */
+  async filterOperations(filter: OperationFilter): Promise<void> {
+    this.driver.assertOpen();
+    const { filterRings } = await import("./operation_filter.ts");
+    this.driver.assertOpen();
+    // A second ring that is made later would have no filters.
+    this.#filtered = true;
+    filterRings(this.#helper === null ? [this.ring] : [this.ring, this.#helper.ring], filter);
   }
 
   /** Where a socket is: `getsockname(2)`, called directly. After binding to port 0 it tells the port. */

@@ -27,6 +27,7 @@ export { type Cmsg, cmsgAlign, cmsgFirsthdr, cmsgLen, cmsgNexthdr, cmsgPut, cmsg
 export { CoreRing, getProbe } from "./core_ring.ts";
 export { Cqe, cqeNr } from "./cqe.ts";
 export { memorySize, mlockSize } from "./memory_size.ts";
+export { LOOP_OPERATIONS, type OperationFilter } from "./operation_filter.ts";
 export { Probe } from "./probe.ts";
 export { RingQueues, type Timespec } from "./queues.ts";
 export {
@@ -72,6 +73,7 @@ export {
   type BpfInstruction,
   bpfJump,
   bpfStmt,
+  filterOperationsTask,
   registerBpfFilterTask,
   registerRestrictionsTask,
   type Restriction,

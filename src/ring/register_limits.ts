@@ -11,6 +11,7 @@ import {
   IORING_REGISTER_RESTRICTIONS,
   IORING_UNREGISTER_IOWQ_AFF,
 } from "../ffi/abi.ts";
+import { applyOperationFilter, type OperationFilter } from "./operation_filter.ts";
 import { RingRegisterWait } from "./register_wait.ts";
 import { type BpfFilter, registerFilter, type Restriction, restrictionsArgument } from "./restrictions.ts";
 
@@ -46,6 +47,24 @@ export class RingRegisterLimits extends RingRegisterWait {
    */
   registerBpfFilter(filter: BpfFilter): void {
     registerFilter(filter, (arg, hints) => void this.register(IORING_REGISTER_BPF_FILTER, arg, 1, hints));
+  }
+
+  /**
+   * {@link RingRegisterLimits.registerBpfFilter} for those who want to name operations and nothing more: only what `allow`
+   * names works, or all but what `deny` names, Linux 7.0. What is denied completes with `EACCES`. There is no way back;
+   * further filters only deny more.
+   *
+   * @example
+   * ```ts
+   * import { IORING_OP_OPENAT, IORING_OP_OPENAT2, Ring } from "uring/ring";
+   * using ring = new Ring(8);
+   * ring.filterOperations({ deny: [IORING_OP_OPENAT, IORING_OP_OPENAT2] });
+   * ```
+   *
+   * @throws RangeError for what is no operation, UringError `EINVAL` where the kernel is older.
+   */
+  filterOperations(filter: OperationFilter): void {
+    applyOperationFilter(filter, (each) => this.registerBpfFilter(each));
   }
 
   /**

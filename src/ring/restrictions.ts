@@ -22,6 +22,7 @@ import {
   io_uring_task_restriction,
   sock_filter,
 } from "../ffi/structs.ts";
+import { applyOperationFilter, type OperationFilter } from "./operation_filter.ts";
 import { Argument, type Hints, ioUringRegister } from "./register_base.ts";
 
 /**
@@ -175,4 +176,16 @@ export function registerBpfFilterTask(filter: BpfFilter): void {
   registerFilter(filter, (arg, hints) => {
     ioUringRegister(-1, IORING_REGISTER_BPF_FILTER, arg, 1, { ...hints, EACCES: NOT_PRIVILEGED });
   });
+}
+
+/**
+ * {@link registerBpfFilterTask} for those who want to name operations and nothing more: on every ring that this thread, and
+ * what it forks, will make, only what `allow` names works, or all but what `deny` names, Linux 7.0. What is denied
+ * completes with `EACCES`. There is no way back; further filters only deny more. A `Uring` needs what
+ * `LOOP_OPERATIONS` names.
+ *
+ * @throws UringError `EACCES` without `no_new_privs` and `CAP_SYS_ADMIN`.
+ */
+export function filterOperationsTask(filter: OperationFilter): void {
+  applyOperationFilter(filter, registerBpfFilterTask);
 }
