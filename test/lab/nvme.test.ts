@@ -1,20 +1,14 @@
 /** `uring/nvme`: who devices are, blocks, statuses, polling, memory. */
 import assert from "node:assert/strict";
 import { NvmeController, NvmeError, NvmeNamespace, UringError } from "../../src/nvme/mod.ts";
-import { IORING_SETUP_HYBRID_IOPOLL, IORING_SETUP_IOPOLL } from "../../src/ring/mod.ts";
 import { assertContent, content } from "../support/content.ts";
-import { labDisk, missingLabDisk } from "../support/devices.ts";
-import { firstReason, test } from "../support/gate.ts";
+import { labDisk } from "../support/devices.ts";
+import { test } from "../support/lab.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { genericPath, openNamespace } from "../support/nvme_devices.ts";
-import { missingRing } from "../support/rings.ts";
 import "../support/loop.ts";
 
 checkLeaks();
-
-const noDisk = missingLabDisk("plain");
-const noIntegrity = missingLabDisk("integrity");
-const noHybrid = missingRing({ flags: IORING_SETUP_IOPOLL | IORING_SETUP_HYBRID_IOPOLL });
 
 /** The error of a command that fails. */
 async function status(command: Promise<unknown>): Promise<NvmeError> {
@@ -27,7 +21,7 @@ async function status(command: Promise<unknown>): Promise<NvmeError> {
   assert.fail("the command has succeeded");
 }
 
-test("a controller says who it is, and which namespaces it has", { skip: noDisk }, async () => {
+test("a controller says who it is, and which namespaces it has", async () => {
   const path = `/dev/${/^nvme\d+/.exec(labDisk("plain")!)![0]}`;
   await using controller = await NvmeController.open(path);
   const { info } = controller;
@@ -57,7 +51,7 @@ test("a controller says who it is, and which namespaces it has", { skip: noDisk 
   assert.equal((await status(controller.command({ opcode: 0xc3 }))).code, "NVME_SC_INVALID_OPCODE");
 });
 
-test("what is no controller or namespace is refused", { skip: noDisk }, async () => {
+test("what is no controller or namespace is refused", async () => {
   await assert.rejects(NvmeController.open("/dev/nvme4711"), { code: "ENOENT", syscall: "openat" });
   await assert.rejects(NvmeNamespace.open("/dev/ng0n4711"), { code: "ENOENT", syscall: "openat" });
   await assert.rejects(NvmeNamespace.open("/dev/null"), { name: "TypeError" });
@@ -76,15 +70,13 @@ test("what is no controller or namespace is refused", { skip: noDisk }, async ()
 });
 
 const WAYS = [
-  ["interrupts", false, false],
-  ["polling", true, false],
-  ["hybrid polling", "hybrid", noHybrid],
+  ["interrupts", false],
+  ["polling", true],
+  ["hybrid polling", "hybrid"],
 ] as const;
 
-for (const [name, poll, skip] of WAYS) {
-  test(`${name}: blocks are written and read, borrowed and registered`, {
-    skip: firstReason(noDisk, skip),
-  }, async () => {
+for (const [name, poll] of WAYS) {
+  test(`${name}: blocks are written and read, borrowed and registered`, async () => {
     await using disk = await openNamespace("plain", { poll, entries: 16 });
     const SIZE = 8192;
     const COUNT = 64;
@@ -112,7 +104,7 @@ for (const [name, poll, skip] of WAYS) {
   });
 }
 
-test("views of any kind and place in memory", { skip: noDisk }, async () => {
+test("views of any kind and place in memory", async () => {
   await using disk = await openNamespace("plain");
   const memory = new ArrayBuffer(4096);
   const words = new Uint32Array(memory, 1024, 256).fill(0x1234_5678);
@@ -122,7 +114,7 @@ test("views of any kind and place in memory", { skip: noDisk }, async () => {
   await disk.deallocate([{ block: 7, blocks: 1 }, { block: 8, blocks: 1 }]);
 });
 
-test("what the device refuses has the name of its status", { skip: noDisk }, async () => {
+test("what the device refuses has the name of its status", async () => {
   await using disk = await openNamespace("plain");
   const buffer = new Uint8Array(512);
   const beyond = await status(disk.write(buffer, { block: 2 ** 40 }));
@@ -144,7 +136,7 @@ test("what the device refuses has the name of its status", { skip: noDisk }, asy
   await assert.rejects(disk.zones(), { name: "TypeError", message: /has no zones/ });
 });
 
-test("wrong arguments throw, and nothing reaches the device", { skip: noDisk }, async () => {
+test("wrong arguments throw, and nothing reaches the device", async () => {
   await using disk = await openNamespace("plain");
   const buffer = new Uint8Array(1024);
   const read = (memory: unknown, options?: unknown) => () => disk.read(memory as never, options as never);
@@ -185,7 +177,7 @@ test("wrong arguments throw, and nothing reaches the device", { skip: noDisk }, 
   assert.equal(disk.controller.queue.uring.stats.inFlight, 0);
 });
 
-test("a buffer that is detached in flight says so", { skip: noDisk }, async () => {
+test("a buffer that is detached in flight says so", async () => {
   await using disk = await openNamespace("plain");
   const buffer = new Uint8Array(512);
   const reading = disk.read(buffer, { block: 0 });
@@ -195,7 +187,7 @@ test("a buffer that is detached in flight says so", { skip: noDisk }, async () =
   assert.equal(kept.byteLength, 512);
 });
 
-test("closing waits for what is in flight, and refuses the rest", { skip: noDisk }, async () => {
+test("closing waits for what is in flight, and refuses the rest", async () => {
   const disk = await openNamespace("plain", { entries: 4 });
   const reads = Array.from({ length: 40 }, (_, i) => disk.read(new Uint8Array(4096), { block: 8 * i }));
   const closing = disk[Symbol.asyncDispose]();
@@ -208,7 +200,7 @@ test("closing waits for what is in flight, and refuses the rest", { skip: noDisk
   await disk[Symbol.asyncDispose]();
 });
 
-test("protection information: metadata is asked for, made, and checked", { skip: noIntegrity }, async () => {
+test("protection information: metadata is asked for, made, and checked", async () => {
   await using disk = await openNamespace("integrity");
   const buffer = content(8192, 9);
   const at = { block: 16 };

@@ -2,15 +2,13 @@
 import assert from "node:assert/strict";
 import { NvmeError, type NvmeNamespace, type Zone } from "../../src/nvme/mod.ts";
 import { assertContent, content } from "../support/content.ts";
-import { missingLabDisk } from "../support/devices.ts";
-import { test } from "../support/gate.ts";
+import { test } from "../support/lab.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { openNamespace } from "../support/nvme_devices.ts";
 import "../support/loop.ts";
 
 checkLeaks();
 
-const noDisk = missingLabDisk("zoned");
 const BLOCK = 4096;
 const ZONE = 4096;
 
@@ -29,7 +27,7 @@ async function zone(disk: NvmeNamespace, start: number): Promise<Zone> {
   return found!;
 }
 
-test("all zones are reported, and some", { skip: noDisk }, async () => {
+test("all zones are reported, and some", async () => {
   await using disk = await openNamespace("zoned");
   await disk.resetZone("all");
   const zones = await disk.zones();
@@ -51,9 +49,7 @@ test("all zones are reported, and some", { skip: noDisk }, async () => {
 });
 
 for (const poll of [false, true] as const) {
-  test(`${poll ? "polling" : "interrupts"}: blocks are appended, and say where they are`, {
-    skip: noDisk,
-  }, async () => {
+  test(`${poll ? "polling" : "interrupts"}: blocks are appended, and say where they are`, async () => {
     await using disk = await openNamespace("zoned", { poll });
     const start = 2 * ZONE;
     await disk.resetZone(start);
@@ -75,7 +71,7 @@ for (const poll of [false, true] as const) {
   });
 }
 
-test("zones are opened, closed, finished and reset", { skip: noDisk }, async () => {
+test("zones are opened, closed, finished and reset", async () => {
   await using disk = await openNamespace("zoned");
   await disk.resetZone("all");
   const start = 5 * ZONE;
@@ -98,7 +94,7 @@ test("zones are opened, closed, finished and reset", { skip: noDisk }, async () 
   assert.equal(await code(disk.resetZone(start + 1)), "NVME_SC_INVALID_FIELD");
 });
 
-test("nothing is written beyond a zone's end", { skip: noDisk }, async () => {
+test("nothing is written beyond a zone's end", async () => {
   await using disk = await openNamespace("zoned");
   const start = 7 * ZONE;
   await disk.resetZone(start);
@@ -116,7 +112,7 @@ test("nothing is written beyond a zone's end", { skip: noDisk }, async () => {
   await disk.resetZone(start);
 });
 
-test("an append larger than the device takes is refused before it gets there", { skip: noDisk }, async () => {
+test("an append larger than the device takes is refused before it gets there", async () => {
   await using disk = await openNamespace("zoned");
   assert.ok(disk.maxAppend > 0 && disk.maxAppend <= disk.maxTransfer);
   const large = new Uint8Array(disk.maxAppend + BLOCK);
