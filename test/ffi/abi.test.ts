@@ -7,6 +7,7 @@ import * as abi from "../../src/ffi/abi.ts";
 import * as aarch64 from "../../src/ffi/abi_aarch64.ts";
 import * as x86_64 from "../../src/ffi/abi_x86_64.ts";
 import * as structs from "../../src/ffi/structs.ts";
+import * as nvme from "../../src/nvme/abi.ts";
 import * as versions from "../../src/ffi/versions.ts";
 import { evaluate, missingCompiler } from "../support/cc.ts";
 import type { Expression } from "../support/cc.ts";
@@ -106,6 +107,16 @@ test("structs are laid out as in the C headers", { skip: noCompiler }, () => {
   ]);
   const count = compareWithC(HEADERS, expected);
   assert.ok(count >= 300, `only ${count} sizes and offsets were known to the compiler`);
+});
+
+test("what Linux says of NVMe commands is what its header says", { skip: noCompiler }, () => {
+  const expected = new Map([
+    ...constantsOf(nvme),
+    ...layoutOf(nvme as unknown as Record<string, unknown>, data.nvme.structs),
+  ]);
+  // Only the numbers of the calls and the command's own struct are there; the rest is in the standard.
+  const count = compareWithC(["linux/types.h", "sys/ioctl.h", "linux/nvme_ioctl.h"], expected);
+  assert.ok(count >= 22, `only ${count} were known to the compiler`);
 });
 
 test("every opcode and register opcode has a name and a version", () => {
