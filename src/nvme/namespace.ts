@@ -250,10 +250,12 @@ export class NvmeNamespace implements AsyncDisposable {
   async zones(from: U64 = 0, count: number = Infinity): Promise<Zone[]> {
     const { blocks: zoneBlocks } = this.#checkZoned();
     checkSize("from", from);
+    if (count !== Infinity) checkSize("count", count);
+    const most = Math.min(REPORT_ZONES, Math.floor(this.maxTransfer / reportSize(1)));
     const end = this.info.blocks;
     const found: Zone[] = [];
     for (let start = Number(from); start < end && found.length < count;) {
-      const zones = Math.min(REPORT_ZONES, Math.ceil((end - start) / zoneBlocks) + 1, count - found.length);
+      const zones = Math.min(most, Math.ceil((end - start) / zoneBlocks) + 1, count - found.length);
       const memory = new Uint8Array(new ArrayBuffer(reportSize(zones)));
       const command = {
         opcode: nvme_cmd_zone_mgmt_recv,

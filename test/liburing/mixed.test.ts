@@ -26,6 +26,7 @@ import { Fd } from "../support/descriptors.ts";
 import { labDisk, missingLabDisk } from "../support/devices.ts";
 import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
+import { namespaceOf } from "../support/nvme.ts";
 import { block, entry, forEachKind, makeRing, missingRing, once, reap } from "../support/rings.ts";
 
 checkLeaks();
@@ -221,6 +222,14 @@ test("SQE128: every entry has 128 bytes", () => {
   reap(ring, 1);
 });
 
+test("SQE_MIXED excludes SQE128, as the kernel has it", { skip: noMixed }, () => {
+  const flags = MIXED | IORING_SETUP_SQE128;
+  assert.throws(() => makeRing(4, { flags }), RangeError);
+  const params = new Uint8Array(new ArrayBuffer(io_uring_params.size));
+  new DataView(params.buffer).setUint32(io_uring_params.flags, flags, true);
+  assert.equal(system().setup(4, params), EINVAL);
+});
+
 test("getSqe128 says what it needs", () => {
   using ring = makeRing(4);
   assert.equal(ring.sqeShift(), 0);
@@ -268,7 +277,7 @@ test("liburing sqe-mixed-uring_cmd: NOPs and reads by the driver's own commands 
   using device = Fd.open(`/dev/${disk.replace("nvme", "ng")}`, O_RDONLY);
   using ring = makeRing(8, { flags: MIXED | IORING_SETUP_CQE_MIXED });
   const buffer = block(4096);
-  const namespace = Number(/n(\d+)$/.exec(disk)![1]);
+  const namespace = namespaceOf(device.fd);
   for (let i = 0; i < 32; i++) {
     buffer.bytes.fill(0xee);
     if (i % 2 === 0) entry(ring, i, (sqe) => sqe.prepNop());

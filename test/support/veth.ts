@@ -5,7 +5,7 @@
  * @module
  */
 import { readFileSync } from "node:fs";
-import { AF_INET, O_CLOEXEC, O_RDONLY, SOCK_CLOEXEC, SOCK_STREAM } from "../../src/ffi/abi.ts";
+import { AF_INET, O_CLOEXEC, O_RDONLY, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_STREAM } from "../../src/ffi/abi.ts";
 import { cString } from "../../src/ffi/cstring.ts";
 import { check } from "../../src/ffi/errors.ts";
 import { sockaddr_in } from "../../src/ffi/structs.ts";
@@ -18,6 +18,7 @@ import { ADDRESS_SIZE, portOf } from "./sockets.ts";
 const NAMESPACE = "uring-lab";
 const NEAR = "uringlab0";
 const FAR = "uringlab1";
+const FAR_HARDWARE = "02:00:0a:4d:00:02";
 const CLONE_NEWNET = 0x4000_0000;
 
 function open(path: string): Fd {
@@ -51,6 +52,8 @@ export class Veth implements Disposable {
       command("ip", "link", "add", NEAR, "type", "veth", "peer", "name", FAR, "netns", NAMESPACE);
       command("ip", "addr", "add", "10.77.0.1/24", "dev", NEAR);
       command("ip", "link", "set", NEAR, "up");
+      command("ip", "-n", NAMESPACE, "link", "set", FAR, "address", FAR_HARDWARE, "mtu", "65535");
+      command("ip", "link", "set", NEAR, "mtu", "65535");
       command("ip", "-n", NAMESPACE, "addr", "add", "10.77.0.2/24", "dev", FAR);
       command("ip", "-n", NAMESPACE, "link", "set", FAR, "up");
     } catch (error) {
@@ -71,6 +74,27 @@ export class Veth implements Disposable {
     } finally {
       check(setns(here.fd, CLONE_NEWNET), "setns");
     }
+  }
+
+  /** Has the other network's device throw away what comes, which is as if it went out over a wire. */
+  swallow(): void {
+    for (const name of ["sch_ingress", "cls_matchall", "act_gact"]) loadModule(name);
+    command("tc", "-n", NAMESPACE, "qdisc", "add", "dev", FAR, "ingress");
+    command("tc", "-n", NAMESPACE, "filter", "add", "dev", FAR, "ingress", "matchall", "action", "drop");
+    // Nobody would answer when asked for it.
+    command("ip", "neigh", "replace", "10.77.0.2", "lladdr", FAR_HARDWARE, "dev", NEAR);
+  }
+
+  /** How many bytes have left by the device of this network. */
+  get sentBytes(): number {
+    return Number(readFileSync(`/sys/class/net/${NEAR}/statistics/tx_bytes`, "utf8"));
+  }
+
+  /** A UDP socket that sends to the other network. */
+  datagrams(): Fd {
+    const made = new Fd(check(libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket"));
+    check(libc().connect(made.fd, address(2, 7), ADDRESS_SIZE), "connect");
+    return made;
   }
 
   /** A connection from this network to the other one. */

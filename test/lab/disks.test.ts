@@ -1,5 +1,6 @@
-/** Polling for completions: of a device in memory, and where it cannot be. */
+/** Disks: polling for completions, where that can be and where it cannot, and discarding. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { unlinkSync, writeFileSync } from "node:fs";
 import {
   IORING_SETUP_HYBRID_IOPOLL,
@@ -14,12 +15,13 @@ import {
 import { Uring } from "../../src/mod.ts";
 import { assertContent, content } from "../support/content.ts";
 import { Fd } from "../support/descriptors.ts";
+import { labDisk } from "../support/devices.ts";
 import { outsideLab, test } from "../support/lab.ts";
 import { checkLeaks } from "../support/leaks.ts";
+import { FLAGS, makeUring } from "../support/loop.ts";
 import { loadModule } from "../support/modules.ts";
 import { failure } from "../support/operations.ts";
 import { entry, makeRing, reap } from "../support/rings.ts";
-import "../support/loop.ts";
 
 checkLeaks();
 
@@ -35,7 +37,6 @@ const WAYS = [
   ["HYBRID_IOPOLL SQPOLL", HYBRID | IORING_SETUP_SQPOLL],
 ] as const;
 
-// The other file of this machine may have loaded it.
 if (outsideLab() === false) {
   loadModule("null_blk", "queue_mode=2", "poll_queues=1", "memory_backed=1", "gb=1");
 }
@@ -102,3 +103,32 @@ for (const [name, flags] of WAYS) {
     }
   });
 }
+
+const DISCARD_SIZE = 1 << 20;
+
+for (const { name, flags, skip } of FLAGS) {
+  test(`${name}: what was discarded reads as zeroes, the rest is as it was`, { skip }, async () => {
+    await using uring = makeUring({ flags });
+    using disk = Fd.open(`/dev/${labDisk("plain")}`, O_RDWR | O_DIRECT);
+    using memory = Mapping.anonymous(DISCARD_SIZE);
+    const bytes = new Uint8Array(memory.buffer);
+    const expected = content(DISCARD_SIZE, 4);
+    bytes.set(expected);
+    assert.equal(await uring.write(disk.fd, bytes, { offset: 0 }), DISCARD_SIZE);
+    const ranges = [[0, 4096], [8192, 65536], [DISCARD_SIZE - 512, 512]] as const;
+    await Promise.all(ranges.map(([from, length]) => uring.discard(disk.fd, from, length)));
+    for (const [from, length] of ranges) expected.fill(0, from, from + length);
+    assert.equal(await uring.read(disk.fd, bytes, { offset: 0 }), DISCARD_SIZE);
+    assert.equal(Buffer.compare(bytes, expected), 0);
+  });
+}
+
+test("discarding: ranges and descriptors that cannot be", async () => {
+  await using uring = makeUring();
+  using disk = Fd.open(`/dev/${labDisk("plain")}`, O_RDWR);
+  using readOnly = Fd.open(`/dev/${labDisk("plain")}`, O_RDONLY);
+  const part = await failure(uring.discard(disk.fd, 100, 512));
+  assert.match(part.message, /^EINVAL: .*whole blocks of the device/);
+  assert.equal((await failure(uring.discard(disk.fd, 2 ** 40, 512))).code, "EINVAL");
+  assert.equal((await failure(uring.discard(readOnly.fd, 0, 512))).code, "EBADF");
+});
