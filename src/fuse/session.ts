@@ -29,6 +29,8 @@ const ENOENT = -2;
 const ENODEV = 19;
 const DEFAULT_TIMEOUT = 5000;
 const MOST_MILLISECONDS = 2 ** 31 - 1;
+/** How long handlers may take that nobody waits for any more. */
+const DRAIN_LIMIT = 1000;
 /** How long the kernel may take to give back what it has, once the connection is cut, in milliseconds. */
 const IDLE_LIMIT = 2000;
 const NAME_MOST = 1024;
@@ -142,7 +144,7 @@ export class Session implements Mount {
     this.#stay();
     if (mounted) this.#detach();
     server.abortAll();
-    await server.drained(Math.max(0, Math.min(this.#ends - performance.now(), DEFAULT_TIMEOUT)));
+    await server.drained(Math.max(0, Math.min(this.#ends - performance.now(), DRAIN_LIMIT)));
     if (this.#deadline !== null) clearTimeout(this.#deadline);
     this.#deadline = null;
     server.close();

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { mount } from "../../src/fuse/mod.ts";
+import { detach, deviceAt } from "../../src/fuse/mounting.ts";
 import type { FileSystem, Mount, MountOptions, Name, Transport } from "../../src/fuse/mod.ts";
 import { probe } from "../../src/mod.ts";
 import { firstReason } from "./gate.ts";
@@ -58,7 +59,8 @@ export class MountPoint implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    // Fails while something is mounted, or where something was written beside it.
+    // After a failure: what failed is to be seen, and nobody may be left waiting.
+    while (this.mounts > 0 && detach(this.path, deviceAt(this.path)!, true) >= 0);
     rmdirSync(this.path);
   }
 }
@@ -128,4 +130,23 @@ export async function mounted(
     await mounted.unmount({ timeout: 3000 });
   }
   if (point.mounts !== 0) throw new Error("it is still mounted");
+}
+
+/** The number of the only file of {@link oneFile}. */
+export const FILE = 2;
+
+/** A file system with a file `f` of so many bytes, whose other handlers are given. */
+export function oneFile(size: number, handlers: Partial<FileSystem> = {}): FileSystem {
+  const attributes = (node: number): { mode: number; size: number } =>
+    node === FILE ? { mode: 0o100644, size } : { mode: 0o040755, size: 0 };
+  return {
+    getattr: attributes,
+    lookup: (_, name) => name === "f" ? { node: FILE, attributes: attributes(FILE) } : null,
+    ...handlers,
+  };
+}
+
+/** An error as system calls have them. */
+export function systemError(code: string): Error {
+  return Object.assign(new Error(code), { code });
 }
