@@ -5,8 +5,9 @@
  *     deno run --allow-ffi --allow-read examples/workers.ts PORT --workers 4 --spread dealt
  *
  * `hashed`: every thread listens at the same port (`reusePort`), and the kernel spreads the connections over them, by their
- * addresses. `dealt`: the first thread accepts all of them and hands each to the next Worker, from ring to ring, which
- * evens out what few connections do that last long.
+ * addresses. `local`: likewise, but by the CPU that a connection comes in on, which is the cheapest. `dealt`: the first thread
+ * accepts all of them and hands each to the next Worker, from ring to ring, which evens out what few connections do that last
+ * long.
  *
  * As many Workers as there are CPUs unless told otherwise. (Deno reads a Worker's program when it starts: hence the second
  * permission.) It listens on 127.0.0.1; port 0 picks a free one. SIGINT and SIGTERM stop it.
@@ -76,10 +77,13 @@ async function withThreads(
   }
 }
 
-async function serveHashed([first, ...others]: readonly Thread[], port: number): Promise<Serving> {
-  // The first picks the port if it is free to.
-  const { port: bound = 0 } = await first!.ask({ port });
-  await Promise.all(others.map((thread) => thread.ask({ port: bound })));
+async function serveTogether(threads: readonly Thread[], port: number, local: boolean): Promise<Serving> {
+  let bound = port;
+  for (const [index, thread] of threads.entries()) {
+    // The first picks the port if it is free to.
+    const answer = await thread.ask({ port: bound, cpu: local ? index : undefined });
+    bound = answer.port!;
+  }
   return { address: `${HOSTNAME}:${bound}`, stop: async () => {} };
 }
 
@@ -91,11 +95,15 @@ async function serveDealt(threads: readonly Thread[], port: number): Promise<Ser
   return { address: `${HOSTNAME}:${listener.port}`, stop: () => listener.drain(GRACE_MS) };
 }
 
-const WAYS: Readonly<Record<string, typeof serveHashed>> = { hashed: serveHashed, dealt: serveDealt };
+const WAYS: Readonly<Record<string, typeof serveDealt>> = {
+  hashed: (threads, port) => serveTogether(threads, port, false),
+  local: (threads, port) => serveTogether(threads, port, true),
+  dealt: serveDealt,
+};
 
 await main({
   name: "workers",
-  usage: "PORT [--workers COUNT] [--spread hashed|dealt]",
+  usage: "PORT [--workers COUNT] [--spread hashed|local|dealt]",
   positionals: 1,
   options: ["workers", "spread"],
   serve({ positionals: [text], options: { workers = navigator.hardwareConcurrency, spread = "hashed" } }) {

@@ -4,7 +4,10 @@ import { echoing } from "../common/echoing.ts";
 import { GRACE_MS } from "../common/server.ts";
 
 /** What it is told: to listen at a port that others share, to take the connections that it is handed, or to stop. */
-export type Question = { readonly port: number } | "inbox" | "stop";
+export type Question =
+  | { readonly port: number; readonly cpu: number | undefined }
+  | "inbox"
+  | "stop";
 
 /** What it answers: its port, or where to hand connections; what went wrong. */
 export interface Answer {
@@ -31,7 +34,8 @@ async function answer(question: Question): Promise<Answer> {
     listener = listen({ ...echoing, inbox: true });
     return { inbox: listener.inbox! };
   }
-  listener = listen({ ...echoing, port: question.port, hostname: "127.0.0.1", reusePort: true });
+  const { port, cpu } = question;
+  listener = listen({ ...echoing, port, cpu, hostname: "127.0.0.1", reusePort: true });
   return { port: listener.port };
 }
 

@@ -6,6 +6,7 @@
 import {
   IPPROTO_IPV6,
   IPV6_V6ONLY,
+  SO_INCOMING_CPU,
   SO_REUSEADDR,
   SO_REUSEPORT,
   SOCK_CLOEXEC,
@@ -29,6 +30,8 @@ export interface Binding {
   readonly reuseAddr: boolean;
   /** `SO_REUSEPORT`. */
   readonly reusePort: boolean;
+  /** `SO_INCOMING_CPU`. */
+  readonly cpu?: number | undefined;
   /** `IPV6_V6ONLY`. */
   readonly ipv6Only: boolean;
   /** What connections inherit. */
@@ -43,6 +46,7 @@ export function listenAt(address: SocketAddress, binding: Binding): number {
     if (address.family !== "unix") {
       if (binding.reuseAddr) setSocketOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
       if (binding.reusePort) setSocketOption(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+      if (binding.cpu !== undefined) setSocketOption(fd, SOL_SOCKET, SO_INCOMING_CPU, binding.cpu);
       if (address.family === "ipv6") {
         setSocketOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, binding.ipv6Only ? 1 : 0);
       }

@@ -31,7 +31,7 @@ export class ByteQueue {
   /** Adds a copy of `bytes`. */
   push(bytes: Uint8Array): void {
     this.length += bytes.length;
-    let last = this.#blocks.at(-1);
+    const last = this.#blocks.at(-1);
     const fits = last === undefined ? 0 : Math.min(bytes.length, last.bytes.length - last.end);
     if (fits > 0) {
       last!.bytes.set(bytes.subarray(0, fits), last!.end);

@@ -13,6 +13,9 @@ import { checkHandlers, type SocketHandlers, type SocketOptions } from "./handle
 import { Listener } from "./listener.ts";
 import { checkSocketOptions } from "./socket_calls.ts";
 
+/** The highest number that a CPU can have. */
+const MOST_CPU = 0xffff;
+
 /** Options of {@link listen}. */
 export interface ListenOptions extends Endpoint, SocketOptions {
   /** How many connections may wait to be accepted; default 511. */
@@ -24,6 +27,12 @@ export interface ListenOptions extends Endpoint, SocketOptions {
    * spreads connections over them. Default false.
    */
   reusePort?: boolean | undefined;
+  /**
+   * Of the listeners that share the port, be the one for connections that come in on this CPU (`SO_INCOMING_CPU`): what a
+   * connection's messages are worked on by stays on few CPUs then, which makes them cheaper. Connections that come in on a CPU
+   * that none of them names are spread over all. Linux 6.2; before, all are. Default: any CPU.
+   */
+  cpu?: number | undefined;
   /** At an IPv6 address, take no IPv4 connections; default false: `"::"` is every address of both kinds. */
   ipv6Only?: boolean | undefined;
   /**
@@ -90,6 +99,10 @@ export function listen(options: ListenOptions | HandlerListenOptions<unknown>): 
   if (!Number.isInteger(backlog) || backlog < 0 || backlog > 0x7fff_ffff) {
     throw new RangeError(`backlog must be an integer from 0 to 2^31 - 1, not ${backlog}`);
   }
+  const { cpu } = options;
+  if (cpu !== undefined && !(Number.isInteger(cpu) && cpu >= 0 && cpu <= MOST_CPU)) {
+    throw new RangeError(`cpu must be an integer from 0 to ${MOST_CPU}, not ${cpu}`);
+  }
   const handlers = "socket" in options ? checkHandlers(options.socket) : null;
   const data = "socket" in options ? options.data : undefined;
   signal?.throwIfAborted();
@@ -105,7 +118,7 @@ export function listen(options: ListenOptions | HandlerListenOptions<unknown>): 
   }
   let fd: number;
   try {
-    fd = listenAt(address, { backlog, reuseAddr, reusePort, ipv6Only, connections: options });
+    fd = listenAt(address, { backlog, reuseAddr, reusePort, cpu, ipv6Only, connections: options });
   } catch (error) {
     throw error instanceof UringError ? at(error, address) : error;
   }

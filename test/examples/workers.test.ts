@@ -11,7 +11,7 @@ const skip = cannotServe();
 /** A Worker's program is read by Deno, not by the library. */
 const PERMISSIONS = ["--allow-read"];
 
-for (const [spread, count] of [["hashed", 3], ["dealt", 1]] as const) {
+for (const [spread, count] of [["hashed", 3], ["local", 3], ["dealt", 1]] as const) {
   test(`workers.ts, ${spread}: sends back what many clients send`, { skip }, async () => {
     await beside("workers.ts", ["0", "--workers", "3", "--spread", spread], async ({ port }) => {
       assert.equal(listeners(port), count);

@@ -266,4 +266,6 @@ test("wrong arguments", async () => {
   }
   assert.throws(() => listen({ port: 0, hostname: "example.org" }), /must be an IP address/);
   assert.throws(() => listen({ port: 0, backlog: -1 }), RangeError);
+  assert.throws(() => listen({ port: 0, cpu: -1 }), RangeError);
+  assert.throws(() => listen({ port: 0, cpu: 0.5 }), RangeError);
 });
