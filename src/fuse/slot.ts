@@ -47,7 +47,9 @@ export class Slot implements Request {
   since = 0;
   #controller: AbortController | null = null;
   #aborted: unknown = undefined;
-  #view: Uint8Array | null = null;
+  // Most requests are of the same size as the one before.
+  #outView: Uint8Array | null = null;
+  #inView: Uint8Array | null = null;
 
   constructor(index: number, memory: SlotMemory) {
     this.index = index;
@@ -120,18 +122,15 @@ export class Slot implements Request {
 
   /** The first bytes of the reply's memory as a view. */
   outView(length: number): Uint8Array {
-    const view = this.#view;
-    if (view !== null && view.length === length && view.byteOffset === this.output.byteOffset) return view;
-    return this.#view = this.output.subarray(0, length);
+    const view = this.#outView;
+    return view?.length === length ? view : this.#outView = this.output.subarray(0, length);
   }
 
   /** Bytes of the request from `at` on as a view. */
   inView(at: number, length: number): Uint8Array {
-    const view = this.#view;
-    if (view !== null && view.length === length && view.byteOffset === this.input.byteOffset + at) {
-      return view;
-    }
-    return this.#view = this.input.subarray(at, at + length);
+    const view = this.#inView;
+    if (view?.length === length && view.byteOffset === this.input.byteOffset + at) return view;
+    return this.#inView = this.input.subarray(at, at + length);
   }
 
   /** Gets ready for the next request. */
