@@ -68,6 +68,12 @@ export class RegisteredBuffer implements Disposable, AsyncDisposable {
     this.size = size;
     this.address = mapping.address;
     dropped.register(this, { table, slot, mapping }, this);
+    registered.set(mapping.buffer, this);
+  }
+
+  /** Whether it is one of this ring's. @internal */
+  belongsTo(driver: Driver): boolean {
+    return this.#table.driver === driver;
   }
 
   /**
@@ -113,6 +119,15 @@ export class RegisteredBuffer implements Disposable, AsyncDisposable {
     }
     return this.#disposed;
   }
+}
+
+// What memory belongs to which buffer.
+const registered = new WeakMap<ArrayBufferLike, RegisteredBuffer>();
+
+/** The place of memory among a ring's registered buffers; −1 when it lies in none. @internal */
+export function registeredSlot(memory: ArrayBufferLike, driver: Driver): number {
+  const buffer = registered.get(memory);
+  return buffer === undefined || buffer.disposed || !buffer.belongsTo(driver) ? -1 : buffer.slot;
 }
 
 /** Checks how many registered buffers there can be. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type RingAddress, UringError } from "../mod.ts";
+import { type RegisteredBuffer, type RingAddress, UringError } from "../mod.ts";
 import type { Address } from "./address.ts";
 import { ByteQueue } from "./byte_queue.ts";
 import { receiveOver, SendDescriptors } from "./conn_descriptors.ts";
@@ -14,6 +14,7 @@ import type { Job } from "./pieces.ts";
 import type { FileSource } from "./send_file.ts";
 import { HIGH_WATER_MARK, Socket } from "./socket.ts";
 import { readableOf, writableOf } from "./streams.ts";
+import { bytesOf } from "./zero_copy.ts";
 
 const ETIMEDOUT = 110;
 
@@ -341,24 +342,28 @@ export class Conn implements AsyncIterable<Uint8Array>, AsyncDisposable {
   /**
    * Writes all of `data` (text as UTF-8), after what is being written already, and resolves with the number of bytes when
    * the kernel has them. The bytes must not change until then. What is written within one turn of the event loop leaves in
-   * one send.
+   * one send. With {@link SocketOptions.zeroCopy} they are sent where they lie; memory of {@link RegisteredBuffer} spares the
+   * kernel finding its pages then, be it written whole or as a part of its `bytes`.
    *
    * A write that is given up has sent a part that nobody knows: the connection is closed then.
    *
    * @throws UringError (rejects): `EPIPE` when the other end is gone; `ECANCELED` when the connection is closed.
    */
-  write(data: Uint8Array | string, options?: TransferOptions): Promise<number> {
-    const bytes = typeof data === "string" ? encoder.encode(data) : data;
-    if (!(bytes instanceof Uint8Array)) {
-      return Promise.reject(new TypeError("data must be a Uint8Array or a string"));
-    }
+  write(data: Uint8Array | string | RegisteredBuffer, options?: TransferOptions): Promise<number> {
+    const bytes = typeof data === "string"
+      ? encoder.encode(data)
+      : data instanceof Uint8Array
+      ? data
+      : bytesOf(data);
+    if (!(bytes instanceof Uint8Array)) return Promise.reject(bytes);
     const refusal = this.#refusal();
     if (refusal !== null) return Promise.reject(refusal);
     const { length } = bytes;
     const { output } = this.socket;
     try {
-      if (length <= COPIED && output.queued < HIGH_WATER_MARK) output.add(bytes, 0, length);
-      else output.borrow(bytes);
+      if (length <= COPIED && length < output.zeroCopy && output.queued < HIGH_WATER_MARK) {
+        output.add(bytes, 0, length);
+      } else output.borrow(bytes);
     } catch (error) {
       return Promise.reject(error);
     }

@@ -12,6 +12,7 @@ import { DirectSupport } from "./direct_side.ts";
 import { IdleWheel } from "./idle.ts";
 import { PieceStore } from "./pieces.ts";
 import type { AnySocket } from "./socket.ts";
+import { WaitingMemory } from "./zero_copy.ts";
 
 /** Buffers that are used up bit by bit serve many small messages each; before Linux 6.12 every message takes one. */
 const INCREMENTAL = { count: 16, size: 64 << 10, incremental: true };
@@ -77,6 +78,8 @@ export class Engine {
   readonly pool: BufferPool;
   /** What waits to be sent. */
   readonly pieces: PieceStore = new PieceStore();
+  /** Memory that could be given back, and must not be while it is to be sent. */
+  readonly memory: WaitingMemory = new WaitingMemory();
   /** What connections need that are direct descriptors. */
   readonly direct: DirectSupport = new DirectSupport(this);
   /** Connections that may be silent only for so long. */
@@ -250,5 +253,6 @@ export class Engine {
     for (const socket of this.#starved.splice(0)) socket.receive();
     this.pieces.release();
     this.direct.release();
+    this.memory.release();
   }
 }

@@ -19,7 +19,7 @@
  *
  * @module
  */
-export { type RingAddress, UringError } from "../mod.ts";
+export { type RegisteredBuffer, type RingAddress, UringError } from "../mod.ts";
 export { type Address, type Endpoint, type NetAddress, type UnixSocketAddress } from "./address.ts";
 export { Conn, type TransferOptions } from "./conn.ts";
 export { connect, type ConnectOptions, type HandlerConnectOptions } from "./connect.ts";

@@ -4,8 +4,6 @@
  * @module
  */
 import {
-  IORING_CQE_F_NOTIF,
-  IORING_NOTIF_USAGE_ZC_COPIED,
   IORING_SEND_ZC_REPORT_USAGE,
   IOSQE_CQE_SKIP_SUCCESS,
   MSG_DONTWAIT,
@@ -16,11 +14,13 @@ import { isMapped } from "../ffi/memory.ts";
 import { addressOf } from "../ffi/pin.ts";
 import { iovec, msghdr } from "../ffi/structs.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
+import { registeredSlot } from "../loop/registered_buffer.ts";
 import { shadowing } from "../loop/shadow.ts";
 import type { Engine } from "./engine.ts";
 import { closedError } from "./errors.ts";
 import { BORROWED, type Job, LENT, Piece } from "./pieces.ts";
 import type { AnySocket } from "./socket.ts";
+import { type ZeroCopyOwner, ZeroCopySend } from "./zero_copy.ts";
 
 /** Up to here a send is first tried without waiting, which costs no completion. */
 const PROMPT = 16 << 10;
@@ -42,6 +42,8 @@ const FLAGS = MSG_NOSIGNAL | MSG_WAITALL;
 // All or nothing that would be told: what is sent in part, or not at all for want of room, counts as failed.
 const PROMPT_FLAGS = FLAGS | MSG_DONTWAIT;
 const EAGAIN = -11;
+const ENOMEM = -12;
+const ENOBUFS = -105;
 
 const encoder = new TextEncoder();
 
@@ -52,15 +54,15 @@ const executor = (resolve: Waiter["resolve"]): void => {
 };
 
 /** The queue of a connection. */
-export class Output implements CompletionSink {
+export class Output implements CompletionSink, ZeroCopyOwner {
   /** How many bytes wait or are being sent. */
   queued = 0;
   /** How many operations are in flight. */
   inFlight = 0;
   /** From how many bytes on memory of the program's is sent without being copied. */
   zeroCopy: number = Infinity;
-  /** What a send without copying has taken, until the kernel is done with the memory. */
-  #taking = 0;
+  // What was sent without a copy and is not the program's again, in order.
+  #lent: ZeroCopySend[] = [];
   readonly #socket: AnySocket;
   readonly #engine: Engine;
   #first: Piece | null = null;
@@ -152,12 +154,18 @@ export class Output implements CompletionSink {
 
   /** Adds memory of the caller's, which must stay as it is until it is sent. */
   borrow(view: Uint8Array): void {
+    if (view.length === 0) return;
     if (shadowing && !isMapped(view.buffer)) {
       this.add(view, 0, view.length);
       return;
     }
     const piece = new Piece(null, addressOf(view), view.length, -1, view);
     piece.end = view.length;
+    if (isMapped(view.buffer)) {
+      const { driver, memory } = this.#engine;
+      piece.slot = registeredSlot(view.buffer, driver);
+      piece.hold = memory.begin(view);
+    }
     this.#append(piece);
     this.#count(view.length);
   }
@@ -174,7 +182,7 @@ export class Output implements CompletionSink {
 
   /** Resolves with `value` when all that was added by now is sent. */
   sent(value: number): Promise<number> {
-    if (this.#sent === this.#added) return Promise.resolve(value);
+    if (this.#sent === this.#added && this.#lent.length === 0) return Promise.resolve(value);
     const promise = new Promise<number>(executor);
     if (this.#resolve === null) this.#wait(this.#added, value, resolveNext);
     else this.#waiters.push({ at: this.#added, value, resolve: resolveNext });
@@ -254,20 +262,48 @@ export class Output implements CompletionSink {
     this.#op = op;
     this.inFlight++;
     if (first.kind === BORROWED && length >= this.zeroCopy) {
-      op.sqe!.prepSendZc(
-        this.#socket.fd,
-        first.address + first.start,
-        length,
-        FLAGS,
-        IORING_SEND_ZC_REPORT_USAGE,
-      );
-      op.pins = first.owner;
-    } else if (this.#standsAlone(next)) {
+      this.#lend(op, first, length);
+      return;
+    }
+    if (this.#standsAlone(next)) {
       op.sqe!.prepSend(this.#socket.fd, first.address + first.start, length, FLAGS);
       op.pins = first.owner;
     } else this.#gatherMany(op, first);
     op.sqe!.flags |= this.#socket.fixed;
     driver.launch(op, this);
+  }
+
+  /** Sends without a copy. */
+  #lend(op: Op, piece: Piece, length: number): void {
+    const sqe = op.sqe!;
+    const { fd, fixed } = this.#socket;
+    const address = piece.address + piece.start;
+    if (piece.slot < 0) sqe.prepSendZc(fd, address, length, FLAGS, IORING_SEND_ZC_REPORT_USAGE);
+    else sqe.prepSendZcFixed(fd, address, length, FLAGS, IORING_SEND_ZC_REPORT_USAGE, piece.slot);
+    sqe.flags |= fixed;
+    op.pins = piece.owner;
+    const send = new ZeroCopySend(this, this.#sent);
+    this.#lent.push(send);
+    this.#engine.driver.launch(op, send);
+  }
+
+  /** The kernel has queued it, and more can follow. @internal */
+  zeroCopySent(res: number): void {
+    this.#op = null;
+    if (res > 0) this.#taken(res);
+    // An ordinary user may not have so much memory locked: what is copied needs none.
+    else if (res === ENOBUFS || res === ENOMEM) this.zeroCopy = Infinity;
+    else if (res < 0) this.#socket.sendFailed(res);
+    this.#goOn();
+  }
+
+  /** The kernel is done with the memory. @internal */
+  zeroCopyEnded(send: ZeroCopySend, copied: boolean): void {
+    this.inFlight--;
+    this.#lent.splice(this.#lent.indexOf(send), 1);
+    if (copied) this.zeroCopy = Infinity;
+    this.#wake();
+    this.#goOn();
   }
 
   /** Whether what comes next, if anything does, is not to be sent together with what is before it. */
@@ -384,17 +420,9 @@ export class Output implements CompletionSink {
   }
 
   /** A send has ended. @internal */
-  complete(res: number, flags: number, more: boolean): void {
-    if (more) {
-      this.#taking = res;
-      return;
-    }
+  complete(res: number): void {
     this.#op = null;
     this.inFlight--;
-    if ((flags & IORING_CQE_F_NOTIF) !== 0) {
-      if ((res & IORING_NOTIF_USAGE_ZC_COPIED) !== 0) this.zeroCopy = Infinity;
-      res = this.#taking;
-    }
     if (res > 0) this.#taken(res);
     if (res < 0) this.#socket.sendFailed(res);
     this.#goOn();
@@ -425,7 +453,9 @@ export class Output implements CompletionSink {
   }
 
   #wake(): void {
-    while (this.#resolve !== null && this.#at <= this.#sent) {
+    // What was sent is done, up to what the kernel still has in its hands.
+    const done = this.#lent.length === 0 ? this.#sent : Math.min(this.#sent, this.#lent[0]!.start);
+    while (this.#resolve !== null && this.#at <= done) {
       const value = this.#value;
       this.#moveUp()(value);
     }
@@ -440,6 +470,7 @@ export class Output implements CompletionSink {
 
   #give(piece: Piece): void {
     if (piece.kind === LENT) this.#engine.pool.recycle(piece.buffer);
+    else if (piece.hold !== null) this.#engine.memory.end(piece.hold);
     this.#engine.pieces.give(piece);
   }
 

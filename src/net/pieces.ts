@@ -6,6 +6,7 @@
 import { MADV_DONTNEED } from "../ffi/abi.ts";
 import { Mapping } from "../ffi/memory.ts";
 import { system } from "../ffi/system.ts";
+import type { Op } from "../loop/op.ts";
 
 /** Something that runs when what stands before it was sent, and keeps what comes after it waiting until it has ended. */
 export interface Job {
@@ -38,6 +39,10 @@ export class Piece {
   end = 0;
   /** What comes after it. */
   next: Piece | null = null;
+  /** Its place among the ring's registered buffers; −1: it is in none. */
+  slot = -1;
+  /** Keeps memory from being given back that could be. */
+  hold: Op | null = null;
   /** Runs instead of sending anything. */
   job: Job | null = null;
 

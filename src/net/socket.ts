@@ -7,7 +7,7 @@ import { IORING_CQE_BUFFER_SHIFT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE } from "
 import type { Fd } from "../loop/direct.ts";
 import type { CompletionSink, Op } from "../loop/op.ts";
 import { tellsUsage } from "../loop/zero_copy_ops.ts";
-import { type RingAddress, type SocketAddress, UringError } from "../mod.ts";
+import { type RegisteredBuffer, type RingAddress, type SocketAddress, UringError } from "../mod.ts";
 import { type Address, publicAddress } from "./address.ts";
 import type { Engine } from "./engine.ts";
 import type { DirectSide } from "./direct_side.ts";
@@ -17,6 +17,7 @@ import type { SocketHandlers, SocketOptions } from "./handlers.ts";
 import { Output } from "./output.ts";
 import { checkPart, type FileSource, SendFile } from "./send_file.ts";
 import { closeSocket, localAddressOf, NOWHERE, resetOnClose, setUp, shutdownWrite } from "./socket_calls.ts";
+import { bytesOf } from "./zero_copy.ts";
 
 const ENOBUFS = -105;
 const ECANCELED = -125;
@@ -217,6 +218,28 @@ export class Socket<T = undefined> implements CompletionSink {
     if (room <= 0) return 0;
     output.add(data, from, from + room);
     return room;
+  }
+
+  /**
+   * Sends `data` where it lies, after what was written before, and resolves with the number of bytes when the memory may be
+   * changed again: when the kernel has taken them or, with {@link SocketOptions.zeroCopy}, when the other end has
+   * acknowledged them. It counts as waiting, but no limit holds for it. Content that is sent again and again belongs into
+   * a {@link RegisteredBuffer}, as a whole or as parts of its `bytes`, which spares the kernel finding its pages.
+   *
+   * @throws TypeError (rejects) for something else; UringError: `EPIPE`…; `ECANCELED` when the connection is closed.
+   */
+  send(data: Uint8Array | RegisteredBuffer): Promise<number> {
+    if ((this.#state & (DEAD | ENDING | CLOSING)) !== 0) return Promise.reject(closedError("send"));
+    const bytes = data instanceof Uint8Array ? data : bytesOf(data);
+    if (!(bytes instanceof Uint8Array)) return Promise.reject(bytes);
+    if (this.idleAfter !== 0) this.activeAt = this.engine.now();
+    const { output } = this;
+    try {
+      output.borrow(bytes);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return output.sent(bytes.length);
   }
 
   /** The queue of what is to be sent. @internal */
