@@ -137,7 +137,11 @@ export class DirectTable {
   /** Has the kernel pick from so many slots, if they are not fewer than it has and no slot is in use. */
   grow(kernels: number): void {
     if (kernels <= this.#kernels || this.#inUse > 0) return;
-    if (this.#registered) this.driver.ring.unregisterFiles();
+    if (this.#registered) {
+      // Before Linux 6.13 the kernel would wait for what is in flight.
+      if (this.driver.inFlight > 0 && !kernelHas("6.13")) return;
+      this.driver.ring.unregisterFiles();
+    }
     this.#registered = false;
     this.#shared = false;
     this.#kernels = kernels;

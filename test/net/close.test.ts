@@ -1,5 +1,6 @@
 /** Closing, aborting, failing: what was under way ends, the descriptor is closed once, errors say what is wrong. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import net from "node:net";
 import type { AddressInfo } from "node:net";
@@ -7,10 +8,11 @@ import { IORING_OP_BIND } from "../../src/ffi/abi.ts";
 import { UringError } from "../../src/mod.ts";
 import { AddressError, type Conn, connect, DialError, listen, type Listener } from "../../src/net/mod.ts";
 import { TempDir } from "../support/descriptors.ts";
-import { test } from "../support/gate.ts";
+import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { sleep, within } from "../support/loop.ts";
 import { countDescriptors, failure } from "../support/operations.ts";
+import { fixture, output } from "../support/program.ts";
 import { missingOp } from "../support/rings.ts";
 
 checkLeaks({ sharedRings: 1 });
@@ -187,6 +189,26 @@ test("ECONNREFUSED, EADDRINUSE, ENOENT: shape and address", { skip }, async () =
   const missing = await failure(connect({ path: dir.of("none") })) as AddressError;
   assert.deepEqual([missing.code, missing.address, missing.port], ["ENOENT", dir.of("none"), undefined]);
   assert.ok(countDescriptors(/^socket:/) <= sockets, "a socket that did not connect is left");
+});
+
+const unshare = spawnSync("unshare", ["-n", "true"]).status === 0;
+const noUnshare = unshare ? false : "no network namespace can be made here";
+
+test("where there is no way, and no such name", { skip: firstReason(skip, noUnshare) }, async () => {
+  const lines = (await output(fixture("net_unreachable.ts"), [], { prefix: ["unshare", "-n"] })).trim().split(
+    "\n",
+  );
+  const [four, six, name] = lines.map((line) => JSON.parse(line));
+  assert.deepEqual(four, {
+    code: "ENETUNREACH",
+    address: "192.0.2.1",
+    port: 7,
+    message: "ENETUNREACH: network is unreachable, connect (192.0.2.1:7)",
+  });
+  // EADDRNOTAVAIL, EAFNOSUPPORT: no IPv6 at all.
+  assert.match(six.code, /^(ENETUNREACH|EADDRNOTAVAIL|EAFNOSUPPORT)$/);
+  assert.match(name.code, /^(ENOTFOUND|EAI_AGAIN)$/);
+  assert.match(name.message, /nothing\.invalid/);
 });
 
 test("connect: a signal and a time limit", { skip }, async () => {

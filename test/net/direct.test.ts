@@ -266,3 +266,35 @@ test("the ring closes with connections in its table", { skip }, async () => {
   await within(ended, "the connection's end");
   await until(() => closed === 1, "the handler is told");
 });
+
+test("the table is made larger while nothing is in it", { skip }, async () => {
+  await using uring = new Uring({ directDescriptors: 8 });
+  const { table } = uring;
+  // It is there, and empty again.
+  const first = await uring.openat("/proc/self/comm", { direct: true });
+  table.shareWithKernel();
+  await uring.close(first);
+  table.grow(2000);
+  table.shareWithKernel();
+  assert.equal(table.left, 2000);
+  const buffer = new Uint8Array(1);
+  const some = [1, 2, 3, 4].map(() => uring.openat("/proc/self/comm", { direct: true }));
+  const files = await Promise.all(some);
+  assert.throws(() => table.reserve(), { code: "ENFILE" });
+  for (const file of files) assert.equal(await uring.read(file, buffer), 1);
+  table.grow(4000);
+  assert.equal(table.left, 2000, "files would have been lost");
+  const listener = bound("ipv4", "127.0.0.1");
+  const { port } = uring.localAddress(listener) as { port: number };
+  const client = net.connect({ host: "127.0.0.1", port });
+  for await (const accepted of uring.acceptMultishot(listener, { direct: true })) {
+    assert.ok(accepted.slot < 2000);
+    assert.equal(table.left, 1999);
+    await uring.close(accepted);
+    break;
+  }
+  assert.equal(table.left, 2000);
+  client.destroy();
+  for (const file of files) await uring.close(file);
+  await uring.close(listener);
+});
