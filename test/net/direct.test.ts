@@ -159,8 +159,8 @@ test("files, and everything through a pipe", { skip }, async () => {
   await two.there.closeWrite();
   assert.equal(await all(one.there), digest(new Uint8Array()));
   assert.deepEqual(await piping, [bytes.length, 0]);
-  // What the pipes took has been given back.
-  assert.ok(countDescriptors(SOCKETS) <= sockets);
+  // What the pipes took, four in all, has been given back; the thread may have got what it is woken by.
+  assert.ok(countDescriptors(SOCKETS) <= sockets + 2);
   const direct = await pair(listener);
   const received = all(direct.there);
   assert.equal(await direct.here.sendFile(file), bytes.length);
