@@ -45,10 +45,13 @@ export interface SocketOptions {
    */
   highWaterMark?: number | undefined;
   /**
-   * From how many bytes on {@link Conn.write} has the network card read the caller's memory, instead of copying it first
-   * (`IORING_OP_SEND_ZC`, Linux 6.2); the promise then resolves when the other end has acknowledged them. Default: never. It
-   * pays from some 16 KiB on, where the card can do it: over loopback, and with cards that cannot, the kernel copies all
-   * the same and says so, whereupon the connection goes on without. TCP only.
+   * From how many bytes on {@link Conn.write} and {@link Socket.send} have the network card read the caller's memory, instead
+   * of copying it first (`IORING_OP_SEND_ZC`, Linux 6.2; out of a `RegisteredBuffer` with `IORING_RECVSEND_FIXED_BUF`).
+   * The memory is the kernel's until its notification comes: the promise resolves when the other end has acknowledged the
+   * bytes. What is written after them does not wait for that, but who awaits each write before the next one does; hence the
+   * default, never. Have several writes under way. Where the kernel copies all the same (over loopback, with cards that
+   * cannot gather) it says so, and the connection goes on without; likewise when `RLIMIT_MEMLOCK` does not allow an ordinary
+   * user so much. TCP only.
    */
   zeroCopy?: number | undefined;
   /** Milliseconds without anything coming or going after which a connection is closed with `ETIMEDOUT`; default 0, never. */
