@@ -152,6 +152,16 @@ export const LIBC_FILES = {
   inotify_rm_watch: { result: "i32", args: ["i32", "i32"] },
 } as const;
 
+/** libc functions about the process; each is opened when it is first called. */
+export const LIBC_PROCESS = {
+  // int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *mask)
+  sched_getaffinity: { result: "i32", args: ["i32", "word", "bytes"] },
+  // int setfsuid(uid_t fsuid)
+  setfsuid: { result: "i32", args: ["u32"] },
+  // int setfsgid(gid_t fsgid)
+  setfsgid: { result: "i32", args: ["u32"] },
+} as const;
+
 /** libc functions on networks; each is opened when it is first called. */
 export const LIBC_NET = {
   // unsigned int if_nametoindex(const char *name)

@@ -12,6 +12,7 @@ import {
   LIBC_FILES,
   LIBC_LATER,
   LIBC_NET,
+  LIBC_PROCESS,
   LIBC_RARE,
   LIBURING,
   type SymbolTable,
@@ -51,6 +52,8 @@ export interface System extends EnterCalls, Functions<typeof LIBC>, Functions<ty
   readonly rare: Functions<typeof LIBC_RARE>;
   /** libc functions on files that io_uring has no operation for. */
   readonly files: Functions<typeof LIBC_FILES>;
+  /** libc functions about the process. */
+  readonly process: Functions<typeof LIBC_PROCESS>;
   /** libc functions on networks. */
   readonly net: Functions<typeof LIBC_NET>;
 }
@@ -79,6 +82,7 @@ function openSystem(): System {
       return rare ??= withErrno(adapter.open(libc, LIBC_RARE), errno);
     },
     files: opensEach(LIBC_FILES, (table) => withErrno(adapter.open(libc, table), errno)),
+    process: opensEach(LIBC_PROCESS, (table) => withErrno(adapter.open(libc, table), errno)),
     net: opensEach(LIBC_NET, (table) => withErrno(adapter.open(libc, table), errno)),
   };
 }

@@ -42,7 +42,7 @@ export type BufferOf<T extends ArrayBufferView> = T extends ArrayBufferView<infe
 /**
  * The content of a file, as a `Buffer` or, with an encoding, as text. From a `FileHandle`: from where it is to the end.
  *
- * Thousands may be asked for in one turn: 128 are open at a time, and each step of all of them is one system call.
+ * Thousands may be asked for in one turn: 160 are open at a time.
  *
  * @throws UringError (rejects) with Node's `code`, `syscall` and `path`; `AbortError`.
  *

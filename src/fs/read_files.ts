@@ -19,7 +19,7 @@ export interface ReadFilesOptions {
   flag?: Flags | undefined;
   /**
    * How many files may be under way or wait to be taken, which bounds the memory to this many files; default 256. No
-   * more than 128 are open at a time.
+   * more than 160 are open at a time.
    */
   concurrency?: number | undefined;
   /** Ends the iteration, which then throws an `AbortError`. */

@@ -8,6 +8,7 @@ import {
   IORING_SETUP_DEFER_TASKRUN,
   IORING_SETUP_R_DISABLED,
   IORING_SETUP_SINGLE_ISSUER,
+  IORING_SETUP_SQPOLL,
   IORING_SETUP_SUBMIT_ALL,
   IORING_SETUP_TASKRUN_FLAG,
 } from "../ffi/abi.ts";
@@ -21,6 +22,7 @@ import { Chain, type LinkOptions } from "./chain.ts";
 import { DirectTable } from "./direct.ts";
 import { Driver } from "./driver.ts";
 import { checkTableSize } from "./registered_buffer.ts";
+import { rights, severalCores } from "./process.ts";
 import { Resources } from "./resources.ts";
 import type { Op } from "./op.ts";
 import type { OperationOptions } from "./options.ts";
@@ -70,11 +72,14 @@ const DEFAULT_FLAGS: readonly number[] = [
   0,
 ];
 
-/** For the second ring of whole files: 64 chains of three. */
-const HELPER_ENTRIES = 256;
-const HELPER_FILES = 128;
-// Not deferred: what a worker thread of the kernel's has done is told without this thread's asking.
-const HELPER_FLAGS = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
+/** For the second ring of whole files: 128 chains of three. */
+const HELPER: UringOptions = {
+  entries: 512,
+  directDescriptors: 256,
+  flags: IORING_SETUP_SQPOLL | IORING_SETUP_SUBMIT_ALL,
+  // Its thread goes to sleep at once when there is nothing more to do: no longer than the scheduler's next tick.
+  sqThreadIdle: 1,
+};
 
 const EINVAL = -22;
 const ENOMEM = -12;
@@ -105,6 +110,8 @@ export class Uring extends Resources implements AsyncDisposable {
   #wholeFiles: WholeFiles | null = null;
   #helper: Uring | null = null;
   #filtered = false;
+  #helperRights: readonly [user: number, group: number] | null = null;
+  readonly #ownLane: Lane;
 
   /**
    * @param options Size and flags; the defaults suit nearly everyone.
@@ -127,6 +134,7 @@ export class Uring extends Resources implements AsyncDisposable {
     }
     const driver = new Driver(ring);
     super(driver, new DirectTable(driver, directDescriptors), registeredBuffers);
+    this.#ownLane = { driver: this.driver, directs: this.directs, reader: this };
   }
 
   /** A ring of this thread that is shared by whoever wants it; made when first asked for, anew when it was closed. */
@@ -165,30 +173,36 @@ export class Uring extends Resources implements AsyncDisposable {
   /** Reads a whole file with as few calls as can be; the path and the flags have been checked. @internal */
   wholeFile(file: WholeFile): void {
     this.driver.assertOpen();
-    this.#wholeFiles ??= new WholeFiles(this.#lane(), () => this.#openHelper());
+    this.#wholeFiles ??= new WholeFiles(this.#ownLane, {
+      // Where this thread may end before the process, that one would outlive it.
+      possible: !adapter.isWorker,
+      open: () => this.#openHelper(),
+    });
     this.#wholeFiles.read(file);
   }
 
-  #lane(): Lane {
-    return { driver: this.driver, directs: this.directs, reader: this };
-  }
-
-  /** A second ring, for whole files. Its threads and this one do not wait for each other, as they would in one ring. */
+  /** A second ring, for whole files, whose thread runs on another core. */
   #openHelper(): Lane | null {
-    // Where there is one core, or where this thread may end before the process, nothing is gained.
-    if (this.#filtered || adapter.isWorker || navigator.hardwareConcurrency < 2) return null;
+    // What this ring is not allowed, the other one would do.
+    if (this.#filtered) return null;
+    const [user, group] = rights();
+    if (this.#helper !== null && this.#helperRights![0] === user && this.#helperRights![1] === group) {
+      return this.#helper.#ownLane;
+    }
+    this.#helper?.disposeAsync();
+    this.#helper = null;
+    // Its thread would take turns with this one.
+    if (!severalCores()) return null;
     try {
-      this.#helper = new Uring({
-        entries: HELPER_ENTRIES,
-        directDescriptors: HELPER_FILES,
-        flags: HELPER_FLAGS,
-      });
+      this.#helper = new Uring(HELPER);
     } catch {
       // No memory may be locked, say.
       return null;
     }
+    // Whatever this thread may do later, that one opens files as who made it.
+    this.#helperRights = [user, group];
     if (!this.driver.wanted) this.#helper.unref();
-    return this.#helper.#lane();
+    return this.#helper.#ownLane;
   }
 
   /** @internal */

@@ -5,14 +5,14 @@
  */
 import {
   AT_FDCWD,
-  IOSQE_ASYNC,
+  IORING_REGISTER_FILES_SKIP,
   IOSQE_FIXED_FILE,
   IOSQE_IO_HARDLINK,
   IOSQE_IO_LINK,
   O_CLOEXEC,
 } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
-import { lastingPiece } from "./arena.ts";
+import { lastingPiece, type Piece } from "./arena.ts";
 import type { DirectDescriptor, DirectTable } from "./direct.ts";
 import type { Driver } from "./driver.ts";
 import { wasCancelled } from "./failure.ts";
@@ -49,12 +49,26 @@ export interface WholeFile {
 const FIRST = 64 * 1024;
 /** How much of what comes after a short read: `/proc` gives its files in pieces. */
 const AFTER = 4 * 1024;
-/** How many files at once; each has a slot of the table of direct descriptors, and memory. */
-const MOST = 64;
-/** How many may wait before a second ring helps. */
+/** The longest path that the kernel takes, with its NUL. */
+const PATH = 4 * 1024;
+/** How many files at once, each of which has a slot of the table of direct descriptors, and memory: where nobody helps. */
+const ALONE = 64;
+/** With help: a flush with few of them soon gives the helper something to do again. */
+const HELPED = 32;
+/** And by the helper. */
+const HELPING = 128;
+/** How many wait before a second ring helps, and after how many more it is asked again. */
 const CROWD = 32;
+const SOME = 16;
+/** After how many of them, at the latest, it is judged how long they took. */
+const PERIOD = 1024;
+/** After how many times the other way is tried again; the first time sooner, but when code is compiled. */
+const RETRIAL = 32;
+const FIRST_TRIAL = 8;
 const STEPS = 3;
 const ECANCELED = -125;
+
+const encoder = new TextEncoder();
 
 /** A ring that files are read by. */
 export interface Lane {
@@ -66,22 +80,41 @@ export interface Lane {
   readonly reader: WholeFileReader;
 }
 
-/** The files that one ring reads whole; where they are many, a second one helps, whose chains run on other cores. */
+/** Makes the second ring. */
+export interface HelperSource {
+  /** Whether there may be one. */
+  readonly possible: boolean;
+  /** The ring, anew when its thread would open files with rights that this one has no longer; null: there is none. */
+  open(): Lane | null;
+}
+
+/**
+ * The files that one ring reads whole; where they are many, a second one helps, whose chains run on another core. That is the
+ * kernel's thread that submits them (`IORING_SETUP_SQPOLL`): its worker threads would take longer to be handed a chain than it
+ * takes to run.
+ */
 export class WholeFiles {
   readonly #main: Slots;
-  readonly #openHelper: () => Lane | null;
-  #helper: Slots | null | undefined = undefined;
+  readonly #helpers: HelperSource;
+  #helper: Slots | null = null;
   #queue: WholeFile[] = [];
   #first = 0;
   #taken = 0;
+  #possible: boolean;
+  readonly #trial: Trial = new Trial();
+  /** Whether the helper helps with those that wait now, since when, and how many of them have been begun. */
+  #helped = false;
+  #since = 0;
+  #counted = 0;
 
   /**
    * @param main The ring.
-   * @param openHelper Makes the second one; null where there is none.
+   * @param helpers Makes the second one.
    */
-  constructor(main: Lane, openHelper: () => Lane | null) {
-    this.#main = new Slots(main, false, this);
-    this.#openHelper = openHelper;
+  constructor(main: Lane, helpers: HelperSource) {
+    this.#main = new Slots(main, helpers.possible ? HELPED : ALONE, this);
+    this.#helpers = helpers;
+    this.#possible = helpers.possible;
   }
 
   /** Reads a file; the path and the flags have been checked. */
@@ -89,40 +122,71 @@ export class WholeFiles {
     const slot = this.#main.take();
     if (slot !== undefined) slot.start(file);
     else {
-      this.#queue.push(file);
-      if (this.#queue.length - this.#first > CROWD) this.#askForHelp();
+      const waiting = this.#queue.push(file) - this.#first;
+      if (waiting >= CROWD && waiting % SOME === 0) this.#crowd();
     }
   }
 
-  #askForHelp(): void {
-    if (this.#helper === null) return;
-    if (this.#helper === undefined) {
-      const lane = this.#openHelper();
-      this.#helper = lane === null ? null : new Slots(lane, true, this);
-      if (this.#helper === null) return;
+  /** There are many. */
+  #crowd(): void {
+    if (!this.#possible) return;
+    if (this.#since === 0) {
+      this.#since = performance.now();
+      this.#counted = 0;
+      this.#helped = this.#trial.choose();
+      this.#main.most = this.#helped ? HELPED : ALONE;
     }
-    const { driver } = this.#helper.lane;
-    if (driver.closed) return;
-    let slot = this.#helper.take();
-    let started = false;
-    for (; slot !== undefined; slot = this.#helper.take()) {
-      const file = this.next();
-      if (file === undefined) {
-        this.#helper.rest(slot);
-        break;
+    if (this.#helped) this.#askForHelp();
+    else this.#goAlone();
+  }
+
+  #judge(): void {
+    this.#trial.took(this.#helped, (performance.now() - this.#since) / this.#counted);
+    this.#since = 0;
+  }
+
+  #askForHelp(): void {
+    if (this.#helper === null || this.#helper.busy === 0) {
+      const lane = this.#helpers.open();
+      if (lane === null) {
+        this.#possible = this.#helped = false;
+        return this.#goAlone();
       }
-      slot.start(file);
+      if (lane !== this.#helper?.lane) this.#helper = new Slots(lane, HELPING, this, true);
+    }
+    const helper = this.#helper;
+    if (helper.lane.driver.closed) return;
+    let started = false;
+    while (this.offers(helper)) {
+      const slot = helper.take();
+      if (slot === undefined) break;
+      slot.start(this.next()!);
       started = true;
     }
     // At once: it works while this thread goes on.
-    if (started) driver.flush();
+    if (started) helper.lane.driver.flush();
+  }
+
+  #goAlone(): void {
+    this.#main.most = ALONE;
+    while (this.offers(this.#main)) {
+      const slot = this.#main.take();
+      if (slot === undefined) return;
+      slot.start(this.next()!);
+    }
   }
 
   /** Called when the main ring has read a file: the helper must not wait until all of a flush are done. @internal */
   proceed(): void {
-    if (this.#helper === undefined || this.#helper === null || (++this.#taken & 15) !== 0) return;
+    if (this.#helper === null || ++this.#taken % SOME !== 0) return;
     const { driver } = this.#helper.lane;
     if (driver.inFlight > 0 && driver.reap()) driver.flush();
+  }
+
+  /** Whether these slots should take one of those that wait. The fewer there are, the fewer the helper gets: both end together. @internal */
+  offers(slots: Slots): boolean {
+    const waiting = this.#queue.length - this.#first;
+    return waiting > 0 && (!slots.helping || this.#helped && slots.busy < 2 * waiting);
   }
 
   /** The next file that waits. @internal */
@@ -130,10 +194,12 @@ export class WholeFiles {
     const waiting = this.#queue[this.#first];
     if (waiting === undefined) return undefined;
     this.#first++;
+    this.#counted++;
     if (this.#first === this.#queue.length) {
       this.#queue = [];
       this.#first = 0;
     }
+    if (this.#since !== 0 && (this.#first === 0 || this.#counted === PERIOD)) this.#judge();
     return waiting;
   }
 
@@ -145,27 +211,58 @@ export class WholeFiles {
   }
 }
 
+/** Tells whether help helps: where other processes want the cores, too, it may not. */
+class Trial {
+  /** How long a file took of late, in milliseconds: 0 is not known. */
+  #alone = 0;
+  #helped = 0;
+  #turn = 0;
+
+  /** Whether to have help this time. Now and then the other way is tried. */
+  choose(): boolean {
+    const turn = this.#turn++ % RETRIAL;
+    if (this.#helped === 0) return true;
+    if (this.#alone === 0) return turn !== FIRST_TRIAL;
+    return this.#helped <= this.#alone !== (turn === 0);
+  }
+
+  /** What came of it. */
+  took(helped: boolean, time: number): void {
+    if (helped) this.#helped += (time - this.#helped) / (this.#helped === 0 ? 1 : 4);
+    else this.#alone += (time - this.#alone) / (this.#alone === 0 ? 1 : 4);
+  }
+}
+
 /** The slots of one ring. */
 class Slots {
   readonly lane: Lane;
-  readonly async: boolean;
   readonly files: WholeFiles;
-  readonly #idle: Slot[] = [];
+  readonly helping: boolean;
+  /** How many there may be. */
+  most: number;
+  /** How many are reading. */
+  busy = 0;
+  #idle: Slot[] = [];
+  /** Those whose last file is still open: another may take its place. */
+  #open: Slot[] = [];
   #made = 0;
 
-  constructor(lane: Lane, async: boolean, files: WholeFiles) {
+  constructor(lane: Lane, most: number, files: WholeFiles, helping: boolean = false) {
     this.lane = lane;
-    this.async = async;
+    this.most = most;
     this.files = files;
+    this.helping = helping;
   }
 
   /** A slot that is not in use. */
   take(): Slot | undefined {
-    return this.#idle.pop() ?? this.#make();
+    const slot = this.#open.pop() ?? this.#idle.pop() ?? this.#make();
+    if (slot !== undefined) this.busy++;
+    return slot;
   }
 
   #make(): Slot | undefined {
-    if (this.#made === MOST) return undefined;
+    if (this.#made >= this.most) return undefined;
     try {
       const slot = new Slot(this, this.lane.directs.reserve());
       this.#made++;
@@ -177,9 +274,32 @@ class Slots {
     }
   }
 
-  /** Takes a slot back. */
+  /** Takes a slot back, and closes its file before anybody is told that it was read. */
   rest(slot: Slot): void {
-    this.#idle.push(slot);
+    this.busy--;
+    (slot.occupied ? this.#open : this.#idle).push(slot);
+    const { driver } = this.lane;
+    // The helper's thread keeps the lock that this takes as long as it works. And the table goes with the ring.
+    if (this.#open.length === 0 || this.helping && driver.inFlight > 0 || driver.closed) return;
+    if (!this.#emptied(this.#open)) return;
+    for (const open of this.#open) {
+      open.occupied = false;
+      this.#idle.push(open);
+    }
+    this.#open = [];
+  }
+
+  /** Closes the files of slots with one call. */
+  #emptied(slots: readonly Slot[]): boolean {
+    const places = slots.map((slot) => slot.place);
+    const first = Math.min(...places);
+    const fds = new Int32Array(Math.max(...places) - first + 1).fill(IORING_REGISTER_FILES_SKIP);
+    for (const place of places) fds[place - first] = -1;
+    try {
+      return this.lane.driver.ring.registerFilesUpdate(first, fds) === fds.length;
+    } catch {
+      return false;
+    }
   }
 }
 
@@ -191,29 +311,34 @@ class Slot implements CompletionSink {
   readonly #files: WholeFiles;
   readonly #bytes: Uint8Array;
   readonly #after: Uint8Array;
+  readonly #path: Uint8Array;
   readonly #owner: unknown;
   readonly #address: number;
-  readonly #afterAddress: number;
-  readonly #closed: CompletionSink = { complete: () => this.#onClosed() };
   #wanted: WholeFile | null = null;
   #step = 0;
   #length = 0;
   #failure = 0;
   #call = "openat";
-  // Whether the descriptor may have a file: that of the chain before stays until it is replaced or closed.
-  #occupied = false;
+  #long: Piece | null = null;
+  /** Whether the descriptor may have a file: that of the chain before stays until it is replaced or closed. */
+  occupied = false;
 
   constructor(slots: Slots, direct: DirectDescriptor) {
     this.#slots = slots;
     this.#driver = slots.lane.driver;
     this.#direct = direct;
     this.#files = slots.files;
-    const { bytes: memory, address, owner } = lastingPiece(FIRST + AFTER);
+    const { bytes: memory, address, owner } = lastingPiece(FIRST + AFTER + PATH);
     this.#owner = owner;
     this.#address = address;
-    this.#afterAddress = this.#address + FIRST;
     this.#bytes = memory.subarray(0, FIRST);
-    this.#after = memory.subarray(FIRST);
+    this.#after = memory.subarray(FIRST, FIRST + AFTER);
+    this.#path = memory.subarray(FIRST + AFTER, FIRST + AFTER + PATH);
+  }
+
+  /** Its place in the table. */
+  get place(): number {
+    return this.#direct.slot;
   }
 
   start(file: WholeFile): void {
@@ -222,30 +347,47 @@ class Slot implements CompletionSink {
     this.#wanted = file;
     this.#step = this.#length = this.#failure = 0;
     this.#call = "openat";
-    const piece = driver.arena.cString(file.path);
+    const path = this.#put(file.path);
     const inRing = driver.hasRoom(STEPS);
     // One operation has the three completions, which come in the chain's order.
     const op = inRing ? driver.begin("openat") : driver.beginChained("openat");
     // The kernel writes there until the chain has ended.
-    if (piece.owner !== null || shadowing) op.pins = [piece.owner, this.#owner];
+    if (path === null || shadowing) op.pins = [this.#long, this.#owner];
     op.view = this.#bytes;
     const open = op.sqe!;
-    open.prepOpenatDirect(AT_FDCWD, piece.address, file.flags & ~O_CLOEXEC, file.mode, slot);
-    // Each of them: what has to wait for a pipe then gives its thread back.
-    const async = this.#slots.async ? IOSQE_ASYNC : 0;
-    open.flags = IOSQE_IO_LINK | async;
+    open.prepOpenatDirect(AT_FDCWD, path ?? this.#long!.address, file.flags & ~O_CLOEXEC, file.mode, slot);
+    open.flags = IOSQE_IO_LINK;
     const read = inRing ? driver.ring.getSqe()! : driver.looseEntry();
     read.prepRead(slot, this.#address, FIRST, -1);
     read.setUserData(op.slot, op.generation);
     // A short read is what is hoped for, not a reason to stop.
-    read.flags = IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK | async;
+    read.flags = IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK;
     const end = inRing ? driver.ring.getSqe()! : driver.looseEntry();
-    end.prepRead(slot, this.#afterAddress, AFTER, -1);
+    end.prepRead(slot, this.#address + FIRST, AFTER, -1);
     end.setUserData(op.slot, op.generation);
-    end.flags = IOSQE_FIXED_FILE | async;
+    end.flags = IOSQE_FIXED_FILE;
     driver.launch(op, this, STEPS);
     if (inRing) driver.chainInRing();
     else driver.submitChain([open, read, end]);
+  }
+
+  /** Puts a path where the kernel finds it, and tells its address; null: it is {@link Slot.#long}. */
+  #put(path: string | Uint8Array): number | null {
+    const text = typeof path === "string";
+    // A UTF-16 unit takes at most three bytes of UTF-8.
+    if (path.length * (text ? 3 : 1) >= PATH) {
+      const bytes = text ? encoder.encode(path) : path;
+      this.#long = lastingPiece(bytes.length + 1);
+      this.#long.bytes.set(bytes);
+      this.#long.bytes[bytes.length] = 0;
+      return null;
+    }
+    const room = this.#path;
+    let length = path.length;
+    if (text) length = encoder.encodeInto(path, room).written;
+    else room.set(path);
+    room[length] = 0;
+    return this.#address + FIRST + AFTER;
   }
 
   /** The end of a step. */
@@ -254,7 +396,7 @@ class Slot implements CompletionSink {
     if (this.#driver.gone) this.#abandon(res);
     else if (step === 0) {
       if (res < 0) this.#failure = res;
-      else this.#occupied = true;
+      else this.occupied = true;
     } else {
       if (res < 0 && this.#failure === 0) {
         this.#failure = res;
@@ -280,11 +422,9 @@ class Slot implements CompletionSink {
       this.#done();
       file.failed(error);
     } else if (res === 0) {
-      const bytes = this.#bytes.subarray(0, this.#length);
-      // The next file's bytes come with the next submission, which is later.
+      file.whole(this.#bytes.subarray(0, this.#length));
       this.#done();
-      file.whole(bytes);
-      if (!this.#slots.async) this.#files.proceed();
+      if (!this.#slots.helping) this.#files.proceed();
     } else this.#goOn(file, res);
   }
 
@@ -309,27 +449,12 @@ class Slot implements CompletionSink {
     file.more(beginning, this.#direct, this.#slots.lane.reader).then(done, done);
   }
 
-  /** Goes on with the next file, which takes this one's place; without one, closes it. */
+  /** Goes on with the next file, which takes this one's place. */
   #done(): void {
     this.#wanted = null;
-    if (this.#driver.closed) {
-      // The table goes with the ring.
-      this.#files.giveUp();
-      return;
-    }
-    const next = this.#files.next();
-    if (next !== undefined) this.start(next);
-    else if (this.#occupied) {
-      const op = this.#driver.begin("close");
-      op.sqe!.prepCloseDirect(this.#direct.slot);
-      this.#driver.launch(op, this.#closed);
-    } else this.#slots.rest(this);
-  }
-
-  #onClosed(): void {
-    this.#occupied = false;
-    const next = this.#driver.closed ? undefined : this.#files.next();
-    if (next === undefined) this.#slots.rest(this);
-    else this.start(next);
+    // The table goes with the ring.
+    if (this.#driver.closed) this.#files.giveUp();
+    else if (this.#files.offers(this.#slots)) this.start(this.#files.next()!);
+    else this.#slots.rest(this);
   }
 }

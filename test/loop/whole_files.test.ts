@@ -1,8 +1,10 @@
 /** Whole files by chains: content, failures, files that go on, many at once, closing in the middle. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import process from "node:process";
 import { O_NONBLOCK, O_RDONLY, O_RDWR } from "../../src/ffi/abi.ts";
+import { adapter, system } from "../../src/ffi/system.ts";
 import { Uring, UringError } from "../../src/mod.ts";
 import { collect } from "../support/collect.ts";
 import { content } from "../support/content.ts";
@@ -12,6 +14,8 @@ import { checkLeaks } from "../support/leaks.ts";
 import { digest } from "../support/operations.ts";
 
 checkLeaks();
+
+const notRoot = process.getuid?.() === 0 ? false : "only root can change its credentials";
 
 type Outcome = { bytes: Uint8Array } | { rest: number } | { error: UringError };
 
@@ -94,6 +98,50 @@ test("whole files: their number is bounded by the table of direct descriptors", 
   assert.equal(uring.stats.inFlight, 0);
 });
 
+test("whole files: paths of every length", async () => {
+  using dir = new TempDir();
+  await using uring = new Uring();
+  // The longest that the kernel takes has 4095 bytes.
+  for (const length of [200, 1364, 1365, 1366, 4095]) {
+    let directory = dir.path;
+    while (directory.length < length - 103) directory += `/${"d".repeat(100)}`;
+    mkdirSync(directory, { recursive: true });
+    const path = `${directory}/`.padEnd(length, "f");
+    writeFileSync(path, content(length));
+    const outcome = await whole(uring, path);
+    assert.ok("bytes" in outcome, String(length));
+    assert.equal(digest(outcome.bytes), digest(content(length)));
+  }
+  const outcome = await whole(uring, `${dir.path}/${"x/".repeat(3000)}`);
+  assert.ok("error" in outcome);
+  assert.equal(outcome.error.code, "ENAMETOOLONG");
+});
+
+test(
+  "whole files: whoever may not read a file does not by the ring that helps",
+  { skip: notRoot },
+  async () => {
+    using dir = new TempDir();
+    await using uring = new Uring();
+    const secret = dir.of("secret");
+    writeFileSync(secret, "root's", { mode: 0o600 });
+    chmodSync(dir.path, 0o755);
+    const many = async (): Promise<Set<string>> => {
+      const outcomes = await Promise.all(Array.from({ length: 300 }, () => whole(uring, secret)));
+      return new Set(outcomes.map((outcome) => "error" in outcome ? outcome.error.code : "read"));
+    };
+    assert.deepEqual(await many(), new Set(["read"]));
+    const { setfsuid } = adapter.open(system().libc, { setfsuid: { result: "i32", args: ["u32"] } });
+    setfsuid(65534);
+    try {
+      assert.deepEqual(await many(), new Set(["EACCES"]));
+    } finally {
+      setfsuid(0);
+    }
+    assert.deepEqual(await many(), new Set(["read"]));
+  },
+);
+
 test("whole files: none stays open", async () => {
   using dir = new TempDir();
   await using uring = new Uring();
@@ -128,7 +176,7 @@ test("whole files: closing the ring in the middle tells every one of them", asyn
   // A writer that never writes: reads wait.
   using _writer = Fd.open(dir.of("fifo"), O_RDWR | O_NONBLOCK);
   const uring = new Uring();
-  const waiting = Array.from({ length: 150 }, () => whole(uring, dir.of("fifo")));
+  const waiting = Array.from({ length: 200 }, () => whole(uring, dir.of("fifo")));
   const behind = Array.from({ length: 100 }, () => whole(uring, dir.of("file")));
   await uring.nop();
   await uring.disposeAsync();
