@@ -113,6 +113,10 @@ export interface Adapter {
   openAddress(library: string): (view: ArrayBufferView) => number;
   /** Memory of this size whose content does not matter, made in the cheapest way. */
   uninitialized(byteLength: number): Uint8Array<ArrayBuffer>;
+  /** After how much memory for others to keep {@link Adapter.hurryCollector} is worth a call, in bytes. */
+  readonly hurryAfter: number;
+  /** Has the collector look for young memory that is dead soon; nothing waits for it. */
+  hurryCollector(): void;
   /** Memory at an address as an ArrayBuffer that the garbage collector does not free. */
   bufferAt(address: number, byteLength: number): ArrayBuffer;
   /** Has the event loop watch one end of a socketpair; calls `onReadable` when bytes arrived (and were read). */

@@ -225,6 +225,9 @@ export const adapter: Adapter = {
   // Zeroing takes longer than most of what fills it.
   uninitialized: (byteLength: number): Uint8Array<ArrayBuffer> =>
     new Uint8Array(Buffer.allocUnsafeSlow(byteLength).buffer as ArrayBuffer),
+  hurryAfter: 4 * 1024 * 1024,
+  // Not now: the collector's own thread begins.
+  hurryCollector: () => void Bun.gc(false),
   bufferAt: (address: number, byteLength: number): ArrayBuffer =>
     toArrayBuffer(address as Pointer, 0, byteLength),
   watch,

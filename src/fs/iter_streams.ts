@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { adapter, system } from "../ffi/system.ts";
+import { system } from "../ffi/system.ts";
 import { Uring, UringError } from "../mod.ts";
 import { checkFlag, integer, signalOf } from "./arguments.ts";
+import { chunkMemory } from "./chunk_memory.ts";
 import { AbortError, typeError } from "./errors.ts";
 import { writeAll } from "./transfer.ts";
 import type { StreamFile } from "./web_streams.ts";
@@ -91,7 +92,7 @@ async function* batches(file: StreamFile, options: PullOptions): AsyncGenerator<
   let at = options.start ?? -1;
   for (let left = limit; left > 0;) {
     if (signal?.aborted === true) throw new AbortError(signal.reason);
-    const buffer = adapter.uninitialized(Math.min(chunkSize, left));
+    const buffer = chunkMemory(Math.min(chunkSize, left));
     const count = await file.use("read", (fd) => Uring.shared.read(fd, buffer, { offset: at }));
     if (count === 0) return;
     if (at >= 0) at += count;

@@ -5,9 +5,9 @@
  */
 import type { ReadStream, WriteStream } from "node:fs";
 import type { Interface } from "node:readline";
-import { adapter } from "../ffi/system.ts";
 import { Uring } from "../mod.ts";
 import { checkFlag, integer, signalOf } from "./arguments.ts";
+import { chunkMemory } from "./chunk_memory.ts";
 import { asBuffer, checkEncoding, type Encoding } from "./encoding.ts";
 import { AbortError, outOfRange } from "./errors.ts";
 import { writeAll } from "./transfer.ts";
@@ -105,7 +105,7 @@ export function readStreamOf(
         this.push(null);
         return;
       }
-      const buffer = adapter.uninitialized(length);
+      const buffer = chunkMemory(length);
       const read = file.use("read", (fd) => Uring.shared.read(fd, buffer, { offset: at }));
       reading = read.catch(() => {});
       read.then((count) => {

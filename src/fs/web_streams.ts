@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { adapter } from "../ffi/system.ts";
 import { Uring } from "../mod.ts";
+import { chunkMemory } from "./chunk_memory.ts";
 import { writeAll } from "./transfer.ts";
 
 /** A file as the streams need it. */
@@ -45,7 +45,7 @@ class ReadAhead {
   }
 
   #fetch(): Promise<Uint8Array<ArrayBuffer>> {
-    const buffer = this.#spare.pop() ?? adapter.uninitialized(CHUNK);
+    const buffer = this.#spare.pop() ?? chunkMemory(CHUNK);
     const next = this.#file.use("read", async (fd) => {
       const count = await Uring.shared.read(fd, buffer, { offset: this.#at });
       if (this.#at >= 0) this.#at += count;
