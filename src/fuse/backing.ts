@@ -1,10 +1,11 @@
 /**
  * Files of another file system, for file systems that keep theirs there: pass-through, encryption, layers.
  *
- * These are direct system calls, for what io_uring has no operation for and for what takes longer to hand to the ring than to do:
- * what is known of a file that is open, reading what is in memory. What could wait for a disk goes by the `Uring` instead:
- * {@link openCached} and {@link readCached} say when. All take descriptors, `O_PATH` ones too where nothing else is said, and so
- * mean the same file whatever it is called by then. Names are text or bytes. Failures throw `UringError`.
+ * These are direct system calls, for what io_uring has no operation for and for what takes longer to hand to the ring
+ * than to do: what is known of a file that is open, reading what is in memory. What could wait for a disk goes by the
+ * `Uring` instead: {@link openCached} and {@link readCached} say when. All take descriptors, `O_PATH` ones too where
+ * nothing else is said, and so mean the same file whatever it is called by then. Names are text or bytes. Failures
+ * throw `UringError`.
  *
  * @module
  */
@@ -130,9 +131,9 @@ export function pathOf(fd: number): string {
 }
 
 /**
- * Opens a name in a directory, provided that this waits for no disk; otherwise −`EAGAIN`, and the ring has to: `Uring.openat`.
- * Other failures are returned as negative errno, too, since a name that is not there is no exception. Linux 5.12; before, always
- * −`EAGAIN`.
+ * Opens a name in a directory, provided that this waits for no disk; otherwise −`EAGAIN`, and the ring has to:
+ * `Uring.openat`. Other failures are returned as negative errno, too, since a name that is not there is no exception.
+ * Linux 5.12; before, always −`EAGAIN`.
  */
 export function openCached(dirfd: number, name: string | Uint8Array, flags: number): number {
   const { lookUp, howWords, path, how } = calls();
@@ -146,8 +147,8 @@ export function openCached(dirfd: number, name: string | Uint8Array, flags: numb
 }
 
 /**
- * Opens the file that a descriptor stands for once more, with other flags: as `O_PATH` is not enough for reading it. Nothing has to
- * be looked up for that.
+ * Opens the file that a descriptor stands for once more, with other flags: as `O_PATH` is not enough for reading it.
+ * Nothing has to be looked up for that.
  */
 export function reopen(fd: number, flags: number): number {
   return checked(calls().more.openat(AT_FDCWD, cString(pathOf(fd)), flags | O_CLOEXEC, 0), "open");
@@ -216,7 +217,10 @@ export function stat(fd: number): BackingAttributes {
   return new BackingAttributes(words);
 }
 
-/** What is known of a name in a directory, symbolic links not followed; null when there is none. It may wait for a disk. */
+/**
+ * What is known of a name in a directory, symbolic links not followed; null when there is none. It may wait for a
+ * disk.
+ */
 export function statAt(dirfd: number, name: string | Uint8Array): BackingAttributes | null {
   const { lookUp, path, about, words } = calls();
   calls().take(name);
@@ -231,9 +235,9 @@ export function statAt(dirfd: number, name: string | Uint8Array): BackingAttribu
 const ENOENT = -2;
 
 /**
- * Reads what is in memory, and returns how many bytes there were, which may be fewer than are in the file: then the next one is
- * not in memory, or it is the end. −`EAGAIN`: none is in memory, or the file system cannot tell; the ring has to read. The
- * descriptor is open for reading.
+ * Reads what is in memory, and returns how many bytes there were, which may be fewer than are in the file: then the
+ * next one is not in memory, or it is the end. −`EAGAIN`: none is in memory, or the file system cannot tell; the ring
+ * has to read. The descriptor is open for reading.
  */
 export function readCached(fd: number, buffer: Uint8Array, offset: number): number {
   const { more, vector, vectorWords } = calls();
@@ -397,7 +401,10 @@ export function seek(fd: number, offset: number, whence: number): number {
   return result;
 }
 
-/** Copies at most so many bytes within the kernel: `copy_file_range(2)`. It may wait for a disk: ask for a few MiB at a time. */
+/**
+ * Copies at most so many bytes within the kernel: `copy_file_range(2)`. It may wait for a disk: ask for a few MiB at
+ * a time.
+ */
 export function copyFileRange(
   from: number,
   fromOffset: number,
@@ -430,14 +437,17 @@ export function statfs(fd: number): FileSystemStats {
   };
 }
 
-/** Has files made with exactly the mode that is asked for: a client's umask was applied already. For the whole process. */
+/**
+ * Has files made with exactly the mode that is asked for: a client's umask was applied already. For the whole
+ * process.
+ */
 export function clearUmask(): void {
   calls().more.umask(0);
 }
 
 /**
- * Raises the limit of open files, since each file that the kernel knows keeps a descriptor: as far as this user may, and as root to
- * `most`. Returns the limit that there is then.
+ * Raises the limit of open files, since each file that the kernel knows keeps a descriptor: as far as this user may,
+ * and as root to `most`. Returns the limit that there is then.
  */
 export function raiseFileLimit(most: number = 1_000_000): number {
   const { more } = calls();

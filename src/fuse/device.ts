@@ -210,9 +210,13 @@ export class Device implements Transport {
     this.#engine.schedule();
   }
 
-  /** Reads no more, and gives the memory back. */
+  /** Reads and writes no more. */
   close(): void {
     this.#closed = true;
+  }
+
+  /** Gives the memory back. */
+  release(): void {
     for (const place of this.#places) for (const mapping of place?.mappings ?? []) mapping.unmap();
     this.#places.length = 0;
     this.#free.length = 0;

@@ -31,7 +31,7 @@ const BASE_FLAGS: readonly number[] = [
 
 /** For the device, and what is done beside. */
 const SPARE_ENTRIES = 16;
-/** How many submissions in a row before the event loop gets a turn. */
+/** How many submissions, or flushes, in a row before the event loop gets a turn. */
 const ROUNDS = 64;
 /** For how long to look for the next request, and how often between two looks at the clock. */
 const SPIN_MS = 0.06;
@@ -74,6 +74,8 @@ export class Engine implements Sleeper {
   #running = false;
   #scheduled = false;
   #closed = false;
+  /** How many flushes there were since the event loop had a turn. */
+  #streak = 0;
   #idle: (() => void) | null = null;
   readonly #awaited = new Map<number, (res: number) => void>();
   #lastAwaited = 0;
@@ -112,7 +114,8 @@ export class Engine implements Sleeper {
     // What is answered while completions are taken goes along right after them.
     if (this.#scheduled || this.#running) return;
     this.#scheduled = true;
-    queueMicrotask(this.#flush);
+    if (++this.#streak < ROUNDS) queueMicrotask(this.#flush);
+    else this.#flushLater();
   }
 
   /** Begins an operation; `done` is called while completions are taken. */
@@ -143,28 +146,25 @@ export class Engine implements Sleeper {
   /** Looks for completions: for the waker. Whether there were any. */
   poll(): boolean {
     if (this.#closed) return false;
-    try {
-      if (this.ring.cqNeedsEnter()) this.ring.getEvents();
-    } catch (error) {
-      this.#to?.died(error);
-      return true;
-    }
-    const any = this.#reap();
-    if (any) this.#run(false);
+    this.#streak = 0;
+    const any = this.#run(false);
     if (this.inFlight === 0) waker.done(this);
     return any;
   }
 
-  #run(first: boolean): void {
-    if (this.#running) return;
+  /** Submits and takes what completes, in turns; whether there was something. */
+  #run(submits: boolean): boolean {
+    if (this.#running) return false;
     this.#running = true;
+    let any = false;
     try {
-      let rounds = 0;
-      while (first || this.ring.sqReady() > 0 || this.look) {
-        first = false;
+      if (!submits) any = this.#look();
+      for (let rounds = 0; rounds < ROUNDS; rounds++) {
+        if (!submits && this.ring.sqReady() === 0 && !this.look) break;
+        submits = false;
         this.#submit();
         if (!this.#reap() && !this.#spin()) break;
-        if (++rounds === ROUNDS) break;
+        any = true;
       }
     } catch (error) {
       this.#to?.died(error);
@@ -173,8 +173,21 @@ export class Engine implements Sleeper {
     }
     if (!this.#closed && (this.ring.sqReady() > 0 || this.look)) {
       this.#scheduled = true;
-      setImmediate(this.#flush);
+      this.#flushLater();
     }
+    return any;
+  }
+
+  /** Takes what has completed; whether there was something. */
+  #look(): boolean {
+    if (this.ring.cqNeedsEnter()) this.ring.getEvents();
+    return this.#reap();
+  }
+
+  /** Goes on when timers and everything else have had their turn. */
+  #flushLater(): void {
+    this.#streak = 0;
+    setImmediate(this.#flush);
   }
 
   #submit(): void {
@@ -196,9 +209,7 @@ export class Engine implements Sleeper {
     const end = performance.now() + SPIN_MS;
     do {
       for (let i = 0; i < LOOKS; i++) {
-        if (ring.cqReady() === 0 && !ring.cqNeedsEnter()) continue;
-        if (ring.cqNeedsEnter()) ring.getEvents();
-        return this.#reap();
+        if (ring.cqReady() > 0 || ring.cqNeedsEnter()) return this.#look();
       }
     } while (performance.now() < end);
     return false;

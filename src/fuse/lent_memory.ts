@@ -13,8 +13,9 @@ import { mapFile, memfdCall, truncateCall } from "./calls.ts";
 const NAME = cString("uring-fuse");
 
 /**
- * The same pages mapped twice: once for the kernel, once for JavaScript. A handler that does not come back keeps its view,
- * and the pages behind that, while the kernel gets others at the address that it knows: neither can then harm the other.
+ * The same pages mapped twice: once for the kernel, once for JavaScript. A handler that does not come back keeps its
+ * view, and the pages behind that, while the kernel gets others at the address that it knows: neither can then harm
+ * the other.
  */
 export class LentMemory {
   /** Where the kernel finds it, for good. */
@@ -42,7 +43,9 @@ export class LentMemory {
     return this.#mapping.buffer;
   }
 
-  /** Puts other pages in place. Views of those before stay as they are, and go when nobody can reach them any more. */
+  /**
+   * Puts other pages in place. Views of those before stay as they are, and go when nobody can reach them any more.
+   */
   replace(): void {
     const fd = makePages(this.byteLength);
     try {

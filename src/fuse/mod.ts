@@ -28,6 +28,14 @@ export { UringError } from "../ffi/errors.ts";
 export * as backing from "./backing.ts";
 export { mount } from "./mount.ts";
 export {
+  type Failure,
+  type Mount,
+  type MountOptions,
+  type MountStats,
+  type Transport,
+  type UnmountOptions,
+} from "./mount_types.ts";
+export {
   type Answer,
   type AttributeChanges,
   type Attributes,
@@ -35,19 +43,13 @@ export {
   type DirectoryBuffer,
   type DirectoryPlusBuffer,
   type Entry,
-  type Failure,
   type FileRange,
   type FileSystem,
   type FileSystemStats,
   type Handle,
-  type Mount,
-  type MountOptions,
-  type MountStats,
   type Name,
   type NodeId,
   type Opened,
   type Request,
   ROOT_NODE,
-  type Transport,
-  type UnmountOptions,
 } from "./types.ts";

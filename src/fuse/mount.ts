@@ -16,7 +16,8 @@ import { checkFileSystem, checkMountOptions, type Settings } from "./options.ts"
 import { Server, structSize } from "./server.ts";
 import { Session } from "./session.ts";
 import { clearStale } from "./stale.ts";
-import type { Failure, FileSystem, Mount, MountOptions, Name } from "./types.ts";
+import type { Failure, Mount, MountOptions } from "./mount_types.ts";
+import type { FileSystem, Name } from "./types.ts";
 import { possibleProcessors, UringQueues } from "./uring_queues.ts";
 
 const ENOSYS = 38;
@@ -33,15 +34,15 @@ const INIT_ATTEMPTS = 100;
  * process alive. Only root can mount (`CAP_SYS_ADMIN`); neither libfuse nor fusermount3 is used. What a server that
  * was killed has left at the mount point is cleared up first.
  *
- * The thread that serves a file system must not use it, neither directly nor by a ring of its own: the answer would have
- * to come from the thread that waits for it, which nothing can end with FUSE over io_uring, not even `SIGKILL`. Other
- * threads and programs can.
+ * The thread that serves a file system must not use it, neither directly nor by a ring of its own: the answer would
+ * have to come from the thread that waits for it, which nothing can end with FUSE over io_uring, not even `SIGKILL`.
+ * Other threads and programs can.
  *
  * @param mountpoint A directory.
  * @param fileSystem Its handlers.
  * @throws RangeError, TypeError for options that cannot be; `UringError`: `EPERM` without the privilege, `ENOENT` and
- * `ENOTDIR` for the mount point, `ENODEV` without FUSE, `ENOSYS` where `transport: "uring"` was asked for and cannot be
- * had (Linux 6.14, and `fuse.enable_uring`).
+ * `ENOTDIR` for the mount point, `ENODEV` without FUSE, `ENOSYS` where `transport: "uring"` was asked for and cannot
+ * be had (Linux 6.14, and `fuse.enable_uring`).
  */
 export function mount(
   mountpoint: string,

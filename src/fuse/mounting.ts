@@ -10,7 +10,7 @@ import { statx } from "../ffi/structs.ts";
 import { system } from "../ffi/system.ts";
 import { MNT_DETACH, MNT_FORCE, MS_NODEV, MS_NOSUID, MS_RDONLY } from "./abi.ts";
 import { mountCall, umountCall } from "./calls.ts";
-import type { MountOptions } from "./types.ts";
+import type { MountOptions } from "./mount_types.ts";
 
 const DEVICE = "/dev/fuse";
 const EPERM = -1;
@@ -81,9 +81,9 @@ export function deviceAt(mountpoint: string): DeviceNumber | null {
 }
 
 /**
- * Takes a file system away from its mount point, at once, where it is still there. Returns a descriptor that holds it, or
- * −1: whoever closes that last may have to wait until the kernel has written back what it has cached, which the server has
- * to answer. So the thread that serves must not.
+ * Takes a file system away from its mount point, at once, where it is still there. Returns a descriptor that holds
+ * it, or −1: whoever closes that last may have to wait until the kernel has written back what it has cached, which
+ * the server has to answer. So the thread that serves must not.
  */
 export function detach(mountpoint: string, device: DeviceNumber, force = false): number {
   const holder = openPath(mountpoint);

@@ -4,7 +4,8 @@
  * @module
  */
 import { AnswerError, EILSEQ, EINVAL, refuse } from "./failure.ts";
-import type { MountOptions, Name } from "./types.ts";
+import type { MountOptions } from "./mount_types.ts";
+import type { Name } from "./types.ts";
 
 /** How names come and go. */
 export interface NameCodec {

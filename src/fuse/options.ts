@@ -5,7 +5,8 @@
  */
 import { pageSize } from "../ffi/kernel.ts";
 import { nameCodec } from "./names.ts";
-import type { FileSystem, MountOptions, Name, Transport } from "./types.ts";
+import type { MountOptions, Transport } from "./mount_types.ts";
+import type { FileSystem, Name } from "./types.ts";
 import type { NameCodec } from "./names.ts";
 import type { Timeouts } from "./replies.ts";
 

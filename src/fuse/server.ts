@@ -15,7 +15,8 @@ import { comesLater, type Context, type Handlers, type Operation } from "./opera
 import type { Timeouts } from "./replies.ts";
 import type { Slot } from "./slot.ts";
 import type { Receiver, Transport } from "./transport.ts";
-import type { Failure, FileSystem, MountStats, Name } from "./types.ts";
+import type { Failure, MountStats } from "./mount_types.ts";
+import type { FileSystem, Name } from "./types.ts";
 
 /** All operations by opcode. */
 const OPERATIONS: (Operation | undefined)[] = [];

@@ -22,7 +22,8 @@ import { abortConnection, detach, type DeviceNumber } from "./mounting.ts";
 import type { NameCodec } from "./names.ts";
 import { checkNode } from "./replies.ts";
 import type { Server } from "./server.ts";
-import type { Mount, MountStats, Name, NodeId, Transport, UnmountOptions } from "./types.ts";
+import type { Mount, MountStats, Transport, UnmountOptions } from "./mount_types.ts";
+import type { Name, NodeId } from "./types.ts";
 import type { UringQueues } from "./uring_queues.ts";
 
 const ENOENT = -2;
@@ -159,6 +160,7 @@ export class Session implements Mount {
       engine.close();
       system().close(fd);
     }
+    device.release();
     queues?.release(!this.#cut && queues.held === 0);
     this.#finish();
   }

@@ -11,6 +11,7 @@ import type { Engine } from "./engine.ts";
 import { detachStale } from "./mounting.ts";
 
 const ENOTCONN = -107;
+const ECANCELED = -125;
 const PAGE = 4096;
 /** How long somebody else's server may take to answer, in milliseconds. */
 const PATIENCE = 1000;
@@ -31,7 +32,8 @@ async function askFor(engine: Engine, mountpoint: string): Promise<number> {
     // Otherwise what the kernel has cached would be the answer, for as long as the server has allowed.
     sqe.prepStatx(AT_FDCWD, memory.address + pathAt, AT_STATX_FORCE_SYNC, STATX_TYPE, memory.address)
   ).then((res) => {
-    memory.unmap();
+    // The kernel may still write to it where nothing has come of it.
+    if (res !== ECANCELED) memory.unmap();
     return res;
   });
   const result = await Promise.race([asked, tired]);

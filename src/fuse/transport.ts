@@ -7,7 +7,9 @@ import type { Slot } from "./slot.ts";
 
 /** Where requests come from and answers go to. */
 export interface Transport {
-  /** Answers the request in a slot, with `length` bytes of its output or an errno (negative), and gives the slot back. */
+  /**
+   * Answers the request in a slot, with `length` bytes of its output or an errno (negative), and gives the slot back.
+   */
   reply(slot: Slot, error: number, length: number): void;
   /** Answers with an errno (negative) although the handler has still got the slot, which is then its alone. */
   abandon(slot: Slot, error: number): void;
