@@ -49,7 +49,7 @@ export interface ListenOptions extends Endpoint, SocketOptions {
    * Keep the connections that are accepted in the ring's own table of files (`io_uring_prep_multishot_accept_direct`), where
    * they take no descriptor of the process. Up to 16384 at a time, fewer where `RLIMIT_NOFILE` is lower; those beyond become
    * ordinary descriptors, and so do all where direct descriptors of `Uring.shared` were in use before the first such
-   * listener, and before Linux 6.8. It is no faster. Default false.
+   * listener, and before Linux 6.8. Default: true with `inbox` and `handTo`, where that saves work, otherwise false: it is no faster.
    */
   direct?: boolean | undefined;
   /** Closes the listener when it aborts; what waits for a connection rejects with the signal's reason. */

@@ -93,7 +93,8 @@ export class Listener implements AsyncIterableIterator<Conn, undefined, undefine
       failed: (error) => this.#failed(error),
       stopped: () => this.#stopped(),
     };
-    const direct = options.direct === true && prepareDirect(engine);
+    // What comes by way of another ring's table, or goes there, is spared becoming a descriptor in between.
+    const direct = (options.direct ?? (fd < 0 || this.#dealer !== null)) && prepareDirect(engine);
     if (fd < 0) {
       const handedOver = new HandedOver(engine, sink, direct);
       this.#acceptor = handedOver;
