@@ -8,6 +8,7 @@ import { append, copy, direct, scan } from "./benchmarks/data_files.ts";
 import { fuse } from "./benchmarks/fuse.ts";
 import { heap } from "./benchmarks/heap.ts";
 import { idle } from "./benchmarks/idle.ts";
+import { iopoll } from "./benchmarks/iopoll.ts";
 import { memory } from "./benchmarks/memory.ts";
 import { servers } from "./benchmarks/net.ts";
 import { nop } from "./benchmarks/nop.ts";
@@ -38,6 +39,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   scan,
   tree,
   fuse,
+  iopoll,
   ...servers,
 ];
 const MAX_ROUNDS = 1000;

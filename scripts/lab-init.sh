@@ -31,6 +31,7 @@ export PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin HOME=/root LANG=C.UTF-8
 export BUN=/usr/bin/bun DENO=/usr/bin/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 CI=true
 mkdir -p /run/lab
 mount -t ext4 -o ro /dev/vdb /run/lab && mount --bind /run/lab/tree /src && mount -o remount,ro,bind /src
+if [ -d /run/lab/in ]; then ln -s /run/lab/in /in; fi
 cd /src || echo "lab: the working tree cannot be mounted"
 # What tests of the suite look for, and nothing asks for by itself.
 for module in loop ublk_drv tls; do modprobe "$module"; done

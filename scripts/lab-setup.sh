@@ -23,6 +23,8 @@ lab_host_tools() {
     command -v "${tool%:*}" >/dev/null || missing+=("${tool#*:}")
   done
   [ "${#missing[@]}" -eq 0 ] || ensure_deb "${missing[@]}" || return 1
+  # Tests do without these where they have to.
+  ensure_deb fio git sqlite3 strace 2>/dev/null
   if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
     echo "the lab's kernel comes from Debian's archive, and there is no apt-get here" >&2
     return 1

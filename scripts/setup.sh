@@ -65,9 +65,12 @@ ensure_deb() {
     echo "missing Debian packages: ${missing[*]}" >&2
     return 1
   fi
-  local install=(apt-get install -y -q --no-install-recommends "${missing[@]}")
+  # One at a time, since apt-get does not wait for others.
+  mkdir -p "$ROOT/.cache"
+  local alone=(flock "$ROOT/.cache/deb.lock")
+  local install=("${alone[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}")
   DEBIAN_FRONTEND=noninteractive "${install[@]}" >/dev/null 2>&1 && return 0
-  apt-get update -q >/dev/null 2>&1
+  "${alone[@]}" apt-get update -q >/dev/null 2>&1
   DEBIAN_FRONTEND=noninteractive "${install[@]}" >/dev/null 2>&1 && return 0
   echo "cannot install Debian packages: ${missing[*]}" >&2
   return 1
