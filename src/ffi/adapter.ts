@@ -49,6 +49,12 @@ export interface LookUpCalls {
   close(fd: number): number;
 }
 
+/** Reading what is in memory, for those who are asked for it all the time; the results are C's, and failures −1. */
+export interface ReadCalls {
+  /** `preadv2(fd, vector, 1, offset, flags)`. */
+  preadv2(fd: number, vector: Pinned, offset: number, flags: number): number;
+}
+
 /**
  * System calls on a thread of the runtime's. Why one has failed only its thread knows, so that the caller has to ask again.
  */
@@ -107,6 +113,8 @@ export interface Adapter {
   openEnterSyscall(library: string, errno: () => number): EnterCalls;
   /** Looking files up. */
   openLookUp(library: string): LookUpCalls;
+  /** Reading; throws where the C library has no such function. */
+  openReads(library: string): ReadCalls;
   /** The address that libc's `__errno_location` returns on this thread. */
   errnoAddress(library: string): number;
   /** The function that tells where a view's memory lies (its `buffer` must have been touched before). */

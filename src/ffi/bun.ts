@@ -13,6 +13,7 @@ import type {
   LookUpCalls,
   NameAddresses,
   Pinned,
+  ReadCalls,
   Watched,
 } from "./adapter.ts";
 import type { ArgType, Functions, SymbolTable } from "./symbols.ts";
@@ -140,6 +141,17 @@ function openLookUp(library: string): LookUpCalls {
   };
 }
 
+function openReads(library: string): ReadCalls {
+  const { ptr: pointer, i32 } = FFIType;
+  const { preadv2 } = dlopen(library, {
+    preadv2: { args: [i32, pointer, i32, pointer, i32], returns: i32 },
+  }).symbols as unknown as Record<"preadv2", (...args: number[]) => number>;
+  return {
+    preadv2: (fd: number, vector: Pinned, offset: number, flags: number): number =>
+      preadv2(fd, vector.address, 1, offset, flags),
+  };
+}
+
 function errnoAddress(library: string): number {
   const symbols = dlopen(library, { __errno_location: { args: [], returns: FFIType.ptr } }).symbols;
   return Number(symbols.__errno_location());
@@ -220,6 +232,7 @@ export const adapter: Adapter = {
   openEnter,
   openEnterSyscall,
   openLookUp,
+  openReads,
   errnoAddress,
   openAddress: () => address,
   // Zeroing takes longer than most of what fills it.

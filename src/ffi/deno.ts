@@ -11,6 +11,7 @@ import type {
   LookUpCalls,
   NameAddresses,
   Pinned,
+  ReadCalls,
   ThreadCalls,
   Watched,
 } from "./adapter.ts";
@@ -145,6 +146,16 @@ function openLookUp(library: string): LookUpCalls {
     getdents64: (fd: number, entries: Pinned): number =>
       getdents64(fd, entries.bytes as Bytes, BigInt(entries.bytes.length)),
     close: (fd: number): number => close(fd),
+  };
+}
+
+function openReads(library: string): ReadCalls {
+  const { preadv2 } = Deno.dlopen(library, {
+    preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i32" },
+  }).symbols;
+  return {
+    preadv2: (fd: number, vector: Pinned, offset: number, flags: number): number =>
+      preadv2(fd, vector.bytes as Uint8Array<ArrayBuffer>, 1, BigInt(offset), flags),
   };
 }
 
@@ -346,6 +357,7 @@ export const adapter: Adapter = {
   openEnter,
   openEnterSyscall,
   openLookUp,
+  openReads,
   errnoAddress,
   openAddress,
   // There is nothing that is not zeroed.

@@ -20,7 +20,7 @@ import {
   STATX_BASIC_STATS,
   SYS_openat2,
 } from "../ffi/abi.ts";
-import type { LookUpCalls, Pinned } from "../ffi/adapter.ts";
+import type { LookUpCalls, Pinned, ReadCalls } from "../ffi/adapter.ts";
 import { cString } from "../ffi/cstring.ts";
 import { UringError } from "../ffi/errors.ts";
 import { addressOf, pinned } from "../ffi/pin.ts";
@@ -44,8 +44,6 @@ const CALLS = {
   openat: { result: "i32", args: ["i32", "bytes", "i32", "u32"] },
   // int mknodat(int dirfd, const char *path, mode_t mode, dev_t dev)
   mknodat: { result: "i32", args: ["i32", "bytes", "u32", "word"] },
-  // ssize_t preadv2(int fd, const struct iovec *vectors, int count, off_t offset, int flags)
-  preadv2: { result: "i32", args: ["i32", "bytes", "i32", "word", "i32"] },
   // int fstatfs(int fd, struct statfs *buf)
   fstatfs: { result: "i32", args: ["i32", "bytes"] },
   // ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
@@ -90,8 +88,6 @@ class Calls {
   readonly empty: Pinned = pinned(1);
   readonly about: Pinned = pinned(structs.statx.size);
   readonly words: Uint32Array = new Uint32Array(this.about.bytes.buffer);
-  readonly vector: Pinned = pinned(structs.iovec.size);
-  readonly vectorWords: Uint32Array = new Uint32Array(this.vector.bytes.buffer);
   readonly entries: Pinned = pinned(DIRECTORY_BATCH);
 
   constructor() {
@@ -172,9 +168,8 @@ export class BackingAttributes implements Attributes {
   readonly gid: number;
   readonly rdev: number;
   readonly blksize: number;
-  readonly atimeNs: bigint;
-  readonly mtimeNs: bigint;
-  readonly ctimeNs: bigint;
+  /** Whole seconds and the nanoseconds after them, three times: when it was last read, changed, and its metadata changed. @internal */
+  readonly times: readonly [number, number, number, number, number, number];
 
   /** @param words A `struct statx`. */
   constructor(words: Uint32Array) {
@@ -189,9 +184,29 @@ export class BackingAttributes implements Attributes {
     this.gid = words[statx.stx_gid >> 2]!;
     this.rdev = deviceOf(words, statx.stx_rdev_major);
     this.blksize = words[statx.stx_blksize >> 2]!;
-    this.atimeNs = nanoseconds(words, statx.stx_atime);
-    this.mtimeNs = nanoseconds(words, statx.stx_mtime);
-    this.ctimeNs = nanoseconds(words, statx.stx_ctime);
+    const { stx_atime, stx_mtime, stx_ctime } = statx;
+    const { tv_nsec } = structs.statx_timestamp;
+    // BigInts take ten times as long, and the kernel wants none.
+    this.times = [
+      seconds(words, stx_atime),
+      words[(stx_atime + tv_nsec) >> 2]!,
+      seconds(words, stx_mtime),
+      words[(stx_mtime + tv_nsec) >> 2]!,
+      seconds(words, stx_ctime),
+      words[(stx_ctime + tv_nsec) >> 2]!,
+    ];
+  }
+
+  get atimeNs(): bigint {
+    return nanoseconds(this.times[0], this.times[1]);
+  }
+
+  get mtimeNs(): bigint {
+    return nanoseconds(this.times[2], this.times[3]);
+  }
+
+  get ctimeNs(): bigint {
+    return nanoseconds(this.times[4], this.times[5]);
   }
 }
 
@@ -205,9 +220,12 @@ function deviceOf(words: Uint32Array, at: number): number {
   return (major & 0xfff) * 0x100 + (minor & 0xff) + (minor >>> 8) * 0x10_0000 + (major >>> 12) * 2 ** 44;
 }
 
-function nanoseconds(words: Uint32Array, at: number): bigint {
-  const seconds = words[at >> 2]! + (words[(at >> 2) + 1]! | 0) * TWO_32;
-  return BigInt(seconds) * 1_000_000_000n + BigInt(words[(at + structs.statx_timestamp.tv_nsec) >> 2]!);
+function seconds(words: Uint32Array, at: number): number {
+  return words[at >> 2]! + (words[(at >> 2) + 1]! | 0) * TWO_32;
+}
+
+function nanoseconds(whole: number, rest: number): bigint {
+  return BigInt(whole) * BILLION + BigInt(rest);
 }
 
 /** What is known of the file that a descriptor stands for: `statx(2)`. */
@@ -234,20 +252,41 @@ export function statAt(dirfd: number, name: string | Uint8Array): BackingAttribu
 
 const ENOENT = -2;
 
+/** Reading, and the memory for it. */
+class Reads {
+  readonly calls: ReadCalls = adapter.openReads(system().libc);
+  readonly errno: () => number = system().errno;
+  readonly vector: Pinned = pinned(structs.iovec.size);
+  readonly words: Uint32Array = new Uint32Array(this.vector.bytes.buffer);
+}
+
+let reads: Reads | null | undefined;
+
+function openReads(): Reads | null {
+  try {
+    return new Reads();
+  } catch {
+    // A C library without the function.
+    return null;
+  }
+}
+
 /**
  * Reads what is in memory, and returns how many bytes there were, which may be fewer than are in the file: then the
  * next one is not in memory, or it is the end. −`EAGAIN`: none is in memory, or the file system cannot tell; the ring
  * has to read. The descriptor is open for reading.
  */
 export function readCached(fd: number, buffer: Uint8Array, offset: number): number {
-  const { more, vector, vectorWords } = calls();
+  if (reads === undefined) reads = openReads();
+  if (reads === null) return EAGAIN;
+  const { calls, vector, words } = reads;
   const address = addressOf(buffer);
-  vectorWords[0] = address;
-  vectorWords[1] = address / TWO_32;
-  vectorWords[2] = buffer.length;
-  const count = more.preadv2(fd, vector.bytes, 1, offset, RWF_NOWAIT);
+  words[0] = address;
+  words[1] = address / TWO_32;
+  words[2] = buffer.length;
+  const count = calls.preadv2(fd, vector, offset, RWF_NOWAIT);
   if (count >= 0) return count;
-  const error = system().errno();
+  const error = reads.errno();
   if (error === EAGAIN || error === EOPNOTSUPP) return EAGAIN;
   throw new UringError(error, "read");
 }

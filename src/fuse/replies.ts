@@ -17,6 +17,7 @@ import {
   fuse_kstatfs,
   fuse_open_out,
 } from "./abi.ts";
+import { BackingAttributes } from "./backing.ts";
 import { AnswerError } from "./failure.ts";
 import type { Attributes, Entry, FileSystemStats, Handle, NodeId, Opened } from "./types.ts";
 
@@ -81,6 +82,23 @@ function putDuration(
   words[nanosecondsAt >> 2] = Math.floor((milliseconds - seconds * MS_PER_S) * MILLION);
 }
 
+function putTimes(words: Int32Array, at: number, attributes: Attributes): void {
+  const { atime, atimensec, mtime, mtimensec, ctime, ctimensec } = fuse_attr;
+  if (attributes instanceof BackingAttributes) {
+    const { times } = attributes;
+    put64(words, at + atime, times[0]);
+    words[(at + atimensec) >> 2] = times[1];
+    put64(words, at + mtime, times[2]);
+    words[(at + mtimensec) >> 2] = times[3];
+    put64(words, at + ctime, times[4]);
+    words[(at + ctimensec) >> 2] = times[5];
+    return;
+  }
+  putTime(words, at + atime, at + atimensec, attributes.atimeMs, attributes.atimeNs);
+  putTime(words, at + mtime, at + mtimensec, attributes.mtimeMs, attributes.mtimeNs);
+  putTime(words, at + ctime, at + ctimensec, attributes.ctimeMs, attributes.ctimeNs);
+}
+
 /** Writes a `struct fuse_attr`. */
 export function putAttributes(words: Int32Array, at: number, node: NodeId, attributes: Attributes): void {
   if (typeof attributes !== "object" || attributes === null) throw new AnswerError("Attributes are missing");
@@ -89,9 +107,7 @@ export function putAttributes(words: Int32Array, at: number, node: NodeId, attri
   put64(words, at + fuse_attr.ino, attributes.ino ?? node);
   put64(words, at + fuse_attr.size_, size);
   put64(words, at + fuse_attr.blocks, attributes.blocks ?? Math.ceil(Number(size) / BLOCK));
-  putTime(words, at + fuse_attr.atime, at + fuse_attr.atimensec, attributes.atimeMs, attributes.atimeNs);
-  putTime(words, at + fuse_attr.mtime, at + fuse_attr.mtimensec, attributes.mtimeMs, attributes.mtimeNs);
-  putTime(words, at + fuse_attr.ctime, at + fuse_attr.ctimensec, attributes.ctimeMs, attributes.ctimeNs);
+  putTimes(words, at, attributes);
   put32(words, at + fuse_attr.mode, mode);
   put32(words, at + fuse_attr.nlink, attributes.nlink ?? 1);
   put32(words, at + fuse_attr.uid, attributes.uid ?? 0);
