@@ -96,8 +96,10 @@ async function run(program: Program, args: readonly string[]): Promise<number> {
     console.error(`${name}: ${error.message}`);
     return 1;
   }
+  // Who reads that it serves may stop it at once.
+  const stopped = signal();
   console.log(`${program.told ?? "listening on"} ${serving.address}`);
-  await Promise.race([signal(), ...serving.ended === undefined ? [] : [serving.ended]]);
+  await Promise.race([stopped, ...serving.ended === undefined ? [] : [serving.ended]]);
   await serving.stop();
   console.log("stopped");
   return 0;
