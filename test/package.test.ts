@@ -18,6 +18,7 @@ const NEEDS_BUN = BUN === undefined ? "BUN does not say where Bun is; scripts/te
 
 const PROGRAM = `
 import { readFile } from "uring/fs";
+import { type FileSystem, mount } from "uring/fuse";
 import { connect, listen } from "uring/net";
 import { Ring } from "uring/ring";
 import { type OperationOptions, Uring, UringError } from "uring";
@@ -30,9 +31,11 @@ const length: number = await uring.read(fd, bytes, { offset: 0 });
 await uring.close(fd);
 const text: string = await readFile("/etc/passwd", "utf8");
 const error: unknown = await readFile("/nowhere").catch((error: unknown) => error);
+const files: FileSystem = { getattr: () => ({ mode: 0o40755 }) };
+const refused: unknown = await mount("/nowhere", files).catch((error: unknown) => error);
 using ring = new Ring(4);
 ring.getSqe()!.prepNop();
-console.log(length, text.slice(0, 5), error instanceof UringError, ring.submit(), typeof listen, typeof connect);
+console.log(length, text.slice(0, 5), error instanceof UringError && refused instanceof UringError, ring.submit(), typeof listen, typeof connect);
 `;
 
 const TSCONFIG = {

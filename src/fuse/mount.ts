@@ -11,7 +11,7 @@ import { system } from "../ffi/system.ts";
 import { Device } from "./device.ts";
 import { Engine } from "./engine.ts";
 import { type Agreement, answerInit, offersUring, readInit, type Wishes } from "./handshake.ts";
-import { detach, deviceAt, type DeviceNumber, mountDevice, openDevice } from "./mounting.ts";
+import { detach, deviceAt, DeviceFile, type DeviceNumber, mountDevice } from "./mounting.ts";
 import { checkFileSystem, checkMountOptions, type Settings } from "./options.ts";
 import { Server, structSize } from "./server.ts";
 import { Session } from "./session.ts";
@@ -106,16 +106,16 @@ class Mounting {
   }
 
   at(mountpoint: string): Session {
-    const fd = openDevice();
+    const file = new DeviceFile();
     let number: DeviceNumber | null = null;
     try {
-      mountDevice(fd, mountpoint, this.#options);
+      mountDevice(file.fd, mountpoint, this.#options);
       number = deviceAt(mountpoint);
       if (number === null) throw new UringError(system().errno(), "statx", { path: mountpoint });
-      return this.#serve(mountpoint, fd, number);
+      return this.#serve(mountpoint, file, number);
     } catch (error) {
       // Without a server, whoever uses it gets an error: nothing that is held up.
-      system().close(fd);
+      file.close();
       const holder = number === null ? -1 : detach(mountpoint, number, true);
       this.#engine.close();
       if (holder >= 0) system().close(holder);
@@ -123,7 +123,8 @@ class Mounting {
     }
   }
 
-  #serve(mountpoint: string, fd: number, number: DeviceNumber): Session {
+  #serve(mountpoint: string, file: DeviceFile, number: DeviceNumber): Session {
+    const { fd } = file;
     const engine = this.#engine;
     const init = waitForInit(fd);
     const agreement = this.#agree(fd, init);
@@ -144,7 +145,7 @@ class Mounting {
       mountpoint,
       transport: queues === null ? "classic" : "uring",
       maxWrite: agreement.maxWrite,
-      fd,
+      file,
       number,
       engine,
       server,

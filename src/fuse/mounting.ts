@@ -8,6 +8,8 @@ import { cString } from "../ffi/cstring.ts";
 import { UringError } from "../ffi/errors.ts";
 import { statx } from "../ffi/structs.ts";
 import { system } from "../ffi/system.ts";
+import type { Place } from "../ffi/thread_end.ts";
+import { atThreadEnd } from "../ring/core_ring.ts";
 import { MNT_DETACH, MNT_FORCE, MS_NODEV, MS_NOSUID, MS_RDONLY } from "./abi.ts";
 import { mountCall, umountCall } from "./calls.ts";
 import type { MountOptions } from "./mount_types.ts";
@@ -23,8 +25,24 @@ export type DeviceNumber = number;
 
 const MINORS = 0x10_0000;
 
-/** Opens `/dev/fuse`. */
-export function openDevice(): number {
+/** `/dev/fuse`, open: a connection with the kernel, which cuts it when nothing has the device open any more. */
+export class DeviceFile {
+  readonly fd: number;
+  // A Worker may be terminated: clients must not wait for a thread that is no more.
+  readonly #end: Place | null;
+
+  constructor() {
+    this.fd = openDevice();
+    this.#end = atThreadEnd({ fd: this.fd });
+  }
+
+  close(): void {
+    this.#end?.set(null);
+    system().close(this.fd);
+  }
+}
+
+function openDevice(): number {
   const fd = system().rare.open(cString(DEVICE), O_RDWR | O_CLOEXEC | O_NONBLOCK, 0);
   if (fd >= 0) return fd;
   const hint = fd === ENOENT || fd === ENODEV

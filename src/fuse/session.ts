@@ -7,7 +7,6 @@ import { IOSQE_ASYNC } from "../ffi/abi.ts";
 import { UringError } from "../ffi/errors.ts";
 import { pageSize } from "../ffi/kernel.ts";
 import { Mapping } from "../ffi/memory.ts";
-import { system } from "../ffi/system.ts";
 import {
   FUSE_NOTIFY_INVAL_ENTRY,
   fuse_notify_inval_entry_out,
@@ -18,7 +17,7 @@ import {
 import type { Device } from "./device.ts";
 import type { Engine } from "./engine.ts";
 import { atExit } from "./exit.ts";
-import { abortConnection, detach, type DeviceNumber } from "./mounting.ts";
+import { abortConnection, detach, type DeviceFile, type DeviceNumber } from "./mounting.ts";
 import type { NameCodec } from "./names.ts";
 import { checkNode } from "./replies.ts";
 import type { Server } from "./server.ts";
@@ -41,7 +40,7 @@ export interface Parts {
   readonly mountpoint: string;
   readonly transport: Transport;
   readonly maxWrite: number;
-  readonly fd: number;
+  readonly file: DeviceFile;
   readonly number: DeviceNumber;
   readonly engine: Engine;
   readonly server: Server;
@@ -128,7 +127,7 @@ export class Session implements Mount {
     this.#cut = true;
     this.#parts.device.close();
     engine.close();
-    system().close(this.#parts.fd);
+    this.#parts.file.close();
     this.over();
   }
 
@@ -141,7 +140,7 @@ export class Session implements Mount {
   }
 
   async #end(mounted: boolean): Promise<void> {
-    const { device, engine, fd, queues, server } = this.#parts;
+    const { device, engine, file, queues, server } = this.#parts;
     this.#stay();
     if (mounted) this.#detach();
     server.abortAll();
@@ -158,7 +157,7 @@ export class Session implements Mount {
       await engine.idle(IDLE_LIMIT);
       device.close();
       engine.close();
-      system().close(fd);
+      file.close();
     }
     device.release();
     queues?.release(!this.#cut && queues.held === 0);
@@ -191,7 +190,7 @@ export class Session implements Mount {
   }
 
   async #notify(code: number, size: number, fill: (view: DataView, at: number) => void): Promise<void> {
-    const { engine, fd } = this.#parts;
+    const { engine, file } = this.#parts;
     if (this.#phase === "ending") throw new UringError(ENODEV, "invalidate", { path: this.mountpoint });
     const memory = Mapping.anonymous(pageSize());
     const view = new DataView(memory.buffer);
@@ -201,7 +200,7 @@ export class Session implements Mount {
     fill(view, fuse_out_header.size);
     // On another thread: it waits for pages that are being read, here.
     const res = await engine.operation((sqe) => {
-      sqe.prepWrite(fd, memory.address, length, 0);
+      sqe.prepWrite(file.fd, memory.address, length, 0);
       sqe.flags = IOSQE_ASYNC;
     });
     memory.unmap();

@@ -165,15 +165,17 @@ for (const transport of TRANSPORTS.length > 0 ? TRANSPORTS : ["classic"] as cons
     await mounted(fs, { transport, requestTimeout: 100, queueDepth: 1 }, async (path, { stats }) => {
       assert.match((await tried("cat f", path)).err, /timed out/);
       assert.match((await tried("echo >new", path)).err, /timed out/);
-      assert.equal(late.length, 2);
+      // Some shells and clients ask more than once.
+      const reader = late.find(({ buffer }) => buffer.length > 0)!;
+      assert.ok(late.some(({ buffer }) => buffer.length === 0));
       stall = false;
       // On one core, all come by the slot that the first reader's handler has still got the memory of.
       const line =
         "for cpu in 0 1; do taskset -c $cpu head -c 300000 f 2>/dev/null; done | tr -d '\\001' | wc -c";
       const reading = shell(line, path);
-      late[0]!.buffer.fill(9);
+      reader.buffer.fill(9);
       assert.equal((await reading).trim(), "0");
-      assert.ok(late[0]!.buffer.every((byte) => byte === 9));
+      assert.ok(reader.buffer.every((byte) => byte === 9));
       for (const { answer } of late) answer();
       await until(() => released.includes(77) && forgotten.includes(13), "taken back");
       assert.equal(stats.inFlight, 0);
@@ -202,7 +204,7 @@ for (const transport of TRANSPORTS.length > 0 ? TRANSPORTS : ["classic"] as cons
         await until(() => signals.length > before, "asked");
         client.kill("SIGKILL");
         assert.equal((await within(client.ended, "the client that was killed")).status, "SIGKILL");
-        assert.ok(signals[before]!.aborted);
+        await until(() => signals[before]!.aborted, "the handler knows");
         assert.equal((signals[before]!.reason as { code: string }).code, "EINTR");
       }
       assert.equal(mount.stats.interrupted, 2);
