@@ -36,8 +36,9 @@ const ROUNDS = 64;
 /** For how long to look for the next request, and how often between two looks at the clock. */
 const SPIN_MS = 0.06;
 const LOOKS = 16;
-/** Where there is one core, the client has it. */
-const SPINS = navigator.hardwareConcurrency > 1;
+/** After so many looks in vain, only one in so many requests is followed by one: the client has no core of its own, say. */
+const MOST_MISSES = 8;
+const RARELY = 16;
 /** What `user_data` has in its upper half for what is awaited by promise. */
 const AWAITED = 1;
 
@@ -74,6 +75,8 @@ export class Engine implements Sleeper {
   #running = false;
   #scheduled = false;
   #closed = false;
+  /** How many times in a row the next request was not there in time. */
+  #misses = 0;
   /** How many flushes there were since the event loop had a turn. */
   #streak = 0;
   #idle: (() => void) | null = null;
@@ -204,14 +207,18 @@ export class Engine implements Sleeper {
    */
   #spin(): boolean {
     // With handlers at work, the event loop has something to do.
-    if (!SPINS || this.busy > 0 || this.inFlight === 0 || !waker.isAlone(this)) return false;
+    if (this.busy > 0 || this.inFlight === 0 || !waker.isAlone(this)) return false;
+    if (this.#misses > MOST_MISSES && ++this.#misses % RARELY !== 0) return false;
     const { ring } = this;
     const end = performance.now() + SPIN_MS;
     do {
       for (let i = 0; i < LOOKS; i++) {
-        if (ring.cqReady() > 0 || ring.cqNeedsEnter()) return this.#look();
+        if (ring.cqReady() === 0 && !ring.cqNeedsEnter()) continue;
+        this.#misses = 0;
+        return this.#look();
       }
     } while (performance.now() < end);
+    if (this.#misses <= MOST_MISSES) this.#misses++;
     return false;
   }
 
