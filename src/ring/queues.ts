@@ -311,12 +311,12 @@ export class RingQueues {
 
   /** How many slots of the queue are taken, the oldest by no filler, after a look into the kernel when there were none. */
   #fetch(): number {
-    this.#skipFiller();
-    if (this.cqReady() === 0 && this.cqNeedsEnter()) {
+    let ready = this.#readyAfterFiller();
+    if (ready === 0 && this.cqNeedsEnter()) {
       this.getEvents();
-      this.#skipFiller();
+      ready = this.#readyAfterFiller();
     }
-    return this.cqReady();
+    return ready;
   }
 
   /** Marks one completion as done: `io_uring_cqe_seen`. */
@@ -388,14 +388,19 @@ export class RingQueues {
     return visited;
   }
 
-  // A mixed ring fills the last slot with a filler when a big completion would wrap.
-  #skipFiller(): void {
-    if (!this.#mixed) return;
-    while (this.cqReady() > 0) {
+  /**
+   * How many slots are taken, once the filler is skipped that a mixed ring puts into the last one when a big completion would
+   * wrap. What comes in the meantime is not counted: it may begin with another.
+   */
+  #readyAfterFiller(): number {
+    let ready = this.cqReady();
+    if (!this.#mixed) return ready;
+    for (; ready > 0; ready--) {
       const cqe = this.#cqes[this.#cqHead & this.#cqMask]!;
-      if ((cqe.flags & IORING_CQE_F_SKIP) === 0) return;
+      if ((cqe.flags & IORING_CQE_F_SKIP) === 0) break;
       this.cqAdvance(1);
     }
+    return ready;
   }
 
   #slots(cqe: Cqe): number {

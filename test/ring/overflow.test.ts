@@ -10,7 +10,7 @@ import {
   IORING_SETUP_CQE_MIXED,
   IORING_SETUP_IOPOLL,
   IORING_SETUP_SQPOLL,
-  type Ring,
+  Ring,
 } from "../../src/ring/mod.ts";
 import { test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
@@ -187,6 +187,40 @@ test("a big completion of a mixed ring never wraps: the filler is skipped", { sk
       assert.equal(ring.forEachCqe((cqe) => assert.equal(cqe.userData, i)), 1);
     }
     assert.equal(ring.peekCqe(), null);
+  }
+});
+
+/** A ring in which something completes just when it has been counted that nothing has. */
+class LateRing extends Ring {
+  late: (() => void) | null = null;
+
+  override cqReady(): number {
+    const ready = super.cqReady();
+    const { late } = this;
+    this.late = null;
+    late?.();
+    return ready;
+  }
+}
+
+test("a filler that comes between two looks is no completion", { skip: noMixed }, () => {
+  using ring = new LateRing(4, mixed);
+  const cqes: (Cqe | undefined)[] = [undefined];
+  // One that was big has taken two slots after the filler.
+  let taken = 0;
+  for (const peek of [() => ring.peekCqe(), () => ring.peekBatchCqe(cqes) === 0 ? null : cqes[0]!]) {
+    for (; taken < ring.cqEntries - 1; taken++) {
+      submitNops(ring, 1, 0);
+      ring.cqAdvance(1);
+    }
+    taken = 2;
+    nop32(ring, 77, 1n, 2n);
+    ring.late = () => ring.submit();
+    const found = peek() ?? peek();
+    assert.equal(found!.userData, 77);
+    assert.deepEqual(found!.bigCqe, [1n, 2n]);
+    ring.cqeSeen(found!);
+    assert.equal(peek(), null);
   }
 });
 
