@@ -34,6 +34,8 @@ const OTHER_METHODS = [
   "unref",
   "link",
   "linkSettled",
+  // Of the ring, not of a file.
+  "filterOperations",
   "localAddress",
   "remoteAddress",
   "disposeAsync",
