@@ -17,6 +17,7 @@ import { small } from "./benchmarks/small_files.ts";
 import { startup } from "./benchmarks/startup.ts";
 import { syscalls } from "./benchmarks/syscalls.ts";
 import { tree } from "./benchmarks/trees.ts";
+import { ublk } from "./benchmarks/ublk.ts";
 import { type Machine, machine } from "./environment.ts";
 import type { Settings } from "./harness.ts";
 import { endProgress } from "./progress.ts";
@@ -40,6 +41,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   tree,
   fuse,
   iopoll,
+  ublk,
   ...servers,
 ];
 const MAX_ROUNDS = 1000;

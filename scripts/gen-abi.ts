@@ -28,6 +28,11 @@ export interface HeaderFacts {
   readonly structs: Readonly<Record<string, StructFacts>>;
 }
 
+/** What `linux/ublk_cmd.h` gives, and the Linux version that has each feature. */
+export interface UblkFacts extends HeaderFacts {
+  readonly versions: Readonly<Record<string, string>>;
+}
+
 /** What differs between the architectures. */
 export interface ArchFacts {
   readonly constants: Constants;
@@ -50,6 +55,7 @@ export interface AbiData {
   readonly uring: HeaderFacts;
   readonly system: HeaderFacts;
   readonly fuse: HeaderFacts;
+  readonly ublk: UblkFacts;
   readonly arch: Readonly<Record<Arch, ArchFacts>>;
   readonly errno: {
     readonly errno: Readonly<Record<string, readonly [code: string, message: string]>>;
@@ -72,6 +78,7 @@ export function loadAbi(): AbiData {
     uring: read("io_uring"),
     system: read("system"),
     fuse: read("fuse"),
+    ublk: read("ublk"),
     arch: read("arch"),
     errno: read("errno"),
     versions: read("versions"),
@@ -91,6 +98,7 @@ export function generate(data: AbiData): Map<string, string> {
     ["src/ffi/versions.ts", versionsFile(data)],
     ["src/fuse/abi.ts", fuseFile(data)],
     ["src/nvme/abi.ts", nvmeFile(data)],
+    ["src/ublk/abi.ts", ublkFile(data)],
   ]);
 }
 
@@ -165,6 +173,21 @@ function archFile(arch: Arch, facts: ArchFacts): string {
   const structs = Object.entries(facts.structs).map(([name, entry]) => struct(name, entry)).join("");
   return header("abi/arch.json", `Constants and structs that are ${arch}'s own.`) +
     `// constants\n${constants(facts.constants)}\n// structs\n${structs}`;
+}
+
+function ublkFile({ ublk }: AbiData): string {
+  const groups = Object.entries(ublk.constants);
+  const values: Constants = Object.assign({}, ...groups.map(([, group]) => group));
+  const structs = Object.entries(ublk.structs).map(([name, facts]) => struct(name, facts)).join("");
+  const features = Object.entries(ublk.versions).map(([name, kernel]) =>
+    `  [${values[name]}, ${JSON.stringify(name)}, ${JSON.stringify(kernel)}],\n`
+  );
+  return header("abi/ublk.json", "The constants and structs of `linux/ublk_cmd.h`.") +
+    `import type { Flag } from "../ffi/versions.ts";\n\n` +
+    groups.map(([title, group]) => `// ${title}\n${constants(group)}\n`).join("") +
+    `// structs\n${structs}\n` +
+    `/** What a device can be asked to do; the Linux version is the one that does it. */\n` +
+    `export const UBLK_FEATURES: readonly Flag[] = [\n${features.join("")}];\n`;
 }
 
 function errnoFile({ errno }: AbiData): string {

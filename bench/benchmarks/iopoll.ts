@@ -4,32 +4,17 @@
  * what was measured there.
  */
 
-import { execFileSync } from "node:child_process";
-import {
-  closeSync,
-  copyFileSync,
-  fsyncSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
-import os from "node:os";
+import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import type { Benchmark, Report } from "../benchmark.ts";
-import { complaint, MissingError } from "../child.ts";
-import { compiled, PAGE, ROOT, type Runtime, RUNTIME_NAMES, script } from "../environment.ts";
+import { PAGE, type Runtime, RUNTIME_NAMES, script } from "../environment.ts";
 import { type Contender, type Group, longLived, type Pair, type Settings } from "../harness.ts";
+import { GIVEN, inLab, measureInLab } from "../lab.ts";
 import { measureGroups } from "../report.ts";
 import { speed } from "./files.ts";
 
 /** A power of two; the disk is larger. */
 const PAGES = 4096;
-/** In the lab: where the directory is that it was given. */
-const GIVEN = "/in";
 const RUNTIMES: readonly Runtime[] = ["bun", "deno"];
 const MODES = ["interrupt", "polled", "hybrid"] as const;
 type Mode = typeof MODES[number];
@@ -127,37 +112,13 @@ function measureHere(settings: Settings, shown: (text: string) => void): Promise
   return measureGroups([group], settings, shown);
 }
 
-/** What the lab gave: what it printed, and every sample. */
-function measureInLab({ rounds, roundMs }: Settings): Report {
-  const given = mkdtempSync(join(os.tmpdir(), "uring-bench-"));
-  const results = join(given, "results");
-  try {
-    copyFileSync(compiled("iopoll", []).program, join(given, "iopoll"));
-    const options = ["--rounds", String(rounds), "--round-ms", String(roundMs), "--json", "/out/iopoll.json"];
-    const text = execFileSync(join(ROOT, "scripts/lab"), ["bun", "bench/main.ts", "iopoll", ...options], {
-      env: { ...process.env, URING_LAB_IN: given, URING_LAB_OUT: results },
-      stdio: ["ignore", "pipe", "pipe"],
-      encoding: "utf8",
-    });
-    const raw: unknown = JSON.parse(readFileSync(join(results, "iopoll.json"), "utf8"));
-    return { text, raw };
-  } catch (error) {
-    const { stderr } = error as { stderr?: string };
-    if (error instanceof MissingError) return { text: `iopoll: missing: ${error.message}\n` };
-    if (stderr === undefined) throw error;
-    return { text: `iopoll: missing: ${complaint(stderr)}\n` };
-  } finally {
-    rmSync(given, { recursive: true, force: true });
-  }
-}
-
 /** Reads at depth 1 and 32. */
 export const iopoll: Benchmark = {
   name: "iopoll",
   summary: "4 KiB reads of an NVMe disk that is polled for, beside one that interrupts; in the lab",
   run(settings, shown): Promise<Report> {
-    if (process.env["URING_LAB"] !== undefined) return measureHere(settings, shown);
-    const report = measureInLab(settings);
+    if (inLab()) return measureHere(settings, shown);
+    const report = measureInLab("iopoll", settings);
     shown(report.text);
     return Promise.resolve(report);
   },

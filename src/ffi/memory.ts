@@ -76,9 +76,20 @@ export class Mapping implements Disposable {
     return Mapping.#map(byteLength, MAP_SHARED, fd, 0);
   }
 
-  static #map(byteLength: number, flags: number, fd: number, offset: number): Mapping {
+  /** Memory that a descriptor offers for reading only: writing to it ends the process. */
+  static readable(byteLength: number, fd: number, offset: number): Mapping {
+    return Mapping.#map(byteLength, MAP_SHARED | MAP_POPULATE, fd, offset, PROT_READ);
+  }
+
+  static #map(
+    byteLength: number,
+    flags: number,
+    fd: number,
+    offset: number,
+    protection: number = PROT_READ | PROT_WRITE,
+  ): Mapping {
     const sys = system();
-    const address = check(sys.mmap(0, byteLength, PROT_READ | PROT_WRITE, flags, fd, offset), "mmap");
+    const address = check(sys.mmap(0, byteLength, protection, flags, fd, offset), "mmap");
     // A forked child that wrote to the rings would corrupt its parent's.
     sys.madvise(address, byteLength, MADV_DONTFORK);
     return new Mapping(address, byteLength);

@@ -328,6 +328,13 @@ export class SqeBase {
     this.#words[this.#at + ADDR3 + 1] = high32(value);
   }
 
+  /** Sets `addr3` from its low and high 32 bits: all 64 of them without a bigint. */
+  setAddr3Words(low: number, high: number): void {
+    this.#dirty = true;
+    this.#words[this.#at + ADDR3] = low;
+    this.#words[this.#at + ADDR3 + 1] = high;
+  }
+
   /** `attr_type_mask`: the attributes that `addr3` points at (`IORING_RW_ATTR_FLAG_PI`, Linux 6.14). */
   get attrTypeMask(): number {
     return join32(this.#words[this.#at + PAD2]!, this.#words[this.#at + PAD2 + 1]!);

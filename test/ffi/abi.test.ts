@@ -9,6 +9,7 @@ import * as x86_64 from "../../src/ffi/abi_x86_64.ts";
 import * as structs from "../../src/ffi/structs.ts";
 import * as nvme from "../../src/nvme/abi.ts";
 import * as versions from "../../src/ffi/versions.ts";
+import * as ublk from "../../src/ublk/abi.ts";
 import { evaluate, missingCompiler } from "../support/cc.ts";
 import type { Expression } from "../support/cc.ts";
 import { test } from "../support/gate.ts";
@@ -29,6 +30,7 @@ const HEADERS = [
   "linux/io_uring/query.h",
 ];
 const noCompiler = missingCompiler(["stdio.h", "linux/io_uring.h"]);
+const noUblkHeader = missingCompiler(["stdio.h", "linux/ublk_cmd.h"]);
 
 const data = loadAbi();
 const ours = process.arch === "arm64" ? aarch64 : x86_64;
@@ -117,6 +119,22 @@ test("what Linux says of NVMe commands is what its header says", { skip: noCompi
   // Only the numbers of the calls and the command's own struct are there; the rest is in the standard.
   const count = compareWithC(["linux/types.h", "sys/ioctl.h", "linux/nvme_ioctl.h"], expected);
   assert.ok(count >= 22, `only ${count} were known to the compiler`);
+});
+
+test("what there is of ublk is as in the C header", { skip: noUblkHeader }, () => {
+  const expected = new Map([
+    ...constantsOf(ublk),
+    ...layoutOf(ublk as unknown as Record<string, unknown>, data.ublk.structs),
+  ]);
+  // It grows from kernel to kernel, and tells its length.
+  expected.delete("sizeof ublk_params");
+  const count = compareWithC(["linux/ublk_cmd.h"], expected);
+  assert.ok(count >= 70, `only ${count} values were known to the compiler`);
+});
+
+test("every feature of ublk has a version", () => {
+  const names = Object.keys(ublk).filter((name) => /^UBLK_F_/.test(name)).sort();
+  assert.deepEqual(ublk.UBLK_FEATURES.map(([, name]) => name).sort(), names);
 });
 
 test("every opcode and register opcode has a name and a version", () => {
