@@ -17,7 +17,7 @@ const BUN = process.versions["bun"] !== undefined;
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Milliseconds after which a program that does not end is killed. */
-const LIMIT = 30_000;
+const LIMIT = 90_000;
 /** As `/proc/net/tcp` has it. */
 const LISTENING = "0A";
 
