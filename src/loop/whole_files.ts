@@ -69,6 +69,7 @@ const STEPS = 3;
 const ECANCELED = -125;
 
 const encoder = new TextEncoder();
+const resolved = Promise.resolve();
 
 /** A ring that files are read by. */
 export interface Lane {
@@ -246,6 +247,8 @@ class Slots {
   /** Those whose last file is still open: another may take its place. */
   #open: Slot[] = [];
   #made = 0;
+  #closing = false;
+  readonly #closeOpen: () => void = () => this.#close();
 
   constructor(lane: Lane, most: number, files: WholeFiles, helping: boolean = false) {
     this.lane = lane;
@@ -274,17 +277,27 @@ class Slots {
     }
   }
 
-  /** Takes a slot back, and closes its file before anybody is told that it was read. */
+  /**
+   * Takes a slot back. Its file is closed together with all others that have ended, and before anybody goes on who is told of
+   * it: the microtask for that comes first.
+   */
   rest(slot: Slot): void {
     this.busy--;
     (slot.occupied ? this.#open : this.#idle).push(slot);
+    if (this.#closing || this.#open.length === 0) return;
+    this.#closing = true;
+    resolved.then(this.#closeOpen);
+  }
+
+  #close(): void {
+    this.#closing = false;
     const { driver } = this.lane;
     // The helper's thread keeps the lock that this takes as long as it works. And the table goes with the ring.
     if (this.#open.length === 0 || this.helping && driver.inFlight > 0 || driver.closed) return;
     if (!this.#emptied(this.#open)) return;
-    for (const open of this.#open) {
-      open.occupied = false;
-      this.#idle.push(open);
+    for (const slot of this.#open) {
+      slot.occupied = false;
+      this.#idle.push(slot);
     }
     this.#open = [];
   }
@@ -422,8 +435,10 @@ class Slot implements CompletionSink {
       this.#done();
       file.failed(error);
     } else if (res === 0) {
-      file.whole(this.#bytes.subarray(0, this.#length));
+      const bytes = this.#bytes.subarray(0, this.#length);
+      // The next file's bytes come with the next submission, which is later.
       this.#done();
+      file.whole(bytes);
       if (!this.#slots.helping) this.#files.proceed();
     } else this.#goOn(file, res);
   }
