@@ -5,6 +5,7 @@
  */
 import { SEEK_CUR, SEEK_SET } from "../ffi/abi.ts";
 import { system } from "../ffi/system.ts";
+import { severalCores } from "../loop/process.ts";
 import { Uring } from "../mod.ts";
 import { checkFlag, checkOptions, integer } from "./arguments.ts";
 import { outOfRange } from "./errors.ts";
@@ -16,8 +17,9 @@ export interface ReadChunksOptions extends StreamRange {
   size?: number | undefined;
 }
 
-// Two of them stay in the cache of a core.
 const SIZE = 256 * 1024;
+/** Chunks that are smaller than this are read before a thread of the kernel's is awake. */
+const LARGE = 64 * 1024;
 const MOST = 2 ** 30;
 const WASM_PAGE = 64 * 1024;
 
@@ -40,31 +42,43 @@ export async function* chunksFrom(
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
   const unlock = lock();
   const { size = SIZE, start } = options;
-  let next: Promise<Uint8Array<ArrayBuffer>> | null = null;
+  let ahead: Promise<Uint8Array<ArrayBuffer>>[] = [];
   // Where the file is; −1: what has no places (a pipe, a terminal) is never read ahead, for it cannot be given back.
   let at = start ?? await file.use("read", (fd) => Promise.resolve(Math.max(-1, seek(fd, 0, SEEK_CUR))));
   let taken = at;
-  const fetch = (memory: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> => {
-    const reading = readInto(file, memory, at);
-    // Whoever takes it sees its failure.
-    reading.catch(() => {});
-    return reading;
-  };
+  let next = at;
+  let count = 0;
+  // How many are on their way while one is taken: one is read on this thread, and one on another core.
+  const most = size >= LARGE && severalCores() ? 2 : 1;
   try {
-    const halves = memoryOf(size);
-    for (let i = 0;; i ^= 1) {
-      const chunk = await (next ?? fetch(halves[i]!));
-      next = null;
+    const pieces = memoryOf(most + 1, size);
+    const begin = (): void => {
+      const reading = readInto(file, pieces[count % pieces.length]!, next, count % most === 1);
+      // Whoever takes it sees its failure.
+      reading.catch(() => {});
+      ahead.push(reading);
+      count++;
+      if (next >= 0) next += size;
+    };
+    for (;;) {
+      if (ahead.length === 0) begin();
+      const chunk = await ahead.shift()!;
       if (chunk.length === 0) return undefined;
       if (at >= 0) {
         at += chunk.length;
         taken = at;
-        next = fetch(halves[i ^ 1]!);
+        if (chunk.length < size) {
+          // It ends here, or comes in pieces.
+          await Promise.allSettled(ahead);
+          ahead = [];
+          next = at;
+          begin();
+        } else while (ahead.length < most) begin();
       }
       yield chunk;
     }
   } finally {
-    await next?.catch(() => {});
+    await Promise.allSettled(ahead);
     // What was read ahead and not taken is still to be read.
     if (start === undefined && taken >= 0) {
       await file.use("read", (fd) => Promise.resolve(seek(fd, taken, SEEK_SET))).catch(() => {});
@@ -81,18 +95,19 @@ function seek(fd: number, offset: number, whence: number): number {
 async function readInto(
   file: StreamFile,
   memory: Uint8Array<ArrayBuffer>,
-  at: number,
+  offset: number,
+  async: boolean,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const count = await file.use("read", (fd) => Uring.shared.read(fd, memory, { offset: at }));
+  const count = await file.use("read", (fd) => Uring.shared.read(fd, memory, { offset, async }));
   return count === memory.length ? memory : memory.subarray(0, count);
 }
 
 /**
- * Memory for one chunk that is taken and one that is on its way. That of WebAssembly cannot be transferred: whoever keeps a
+ * Memory for a chunk that is taken and those that are on their way. That of WebAssembly cannot be transferred: whoever keeps a
  * chunk for too long sees other bytes in it, but never takes away the memory that the kernel is writing to.
  */
-function memoryOf(size: number): [Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>] {
-  const pages = Math.ceil(2 * size / WASM_PAGE);
+function memoryOf(length: number, size: number): Uint8Array<ArrayBuffer>[] {
+  const pages = Math.ceil(length * size / WASM_PAGE);
   const { buffer } = new WebAssembly.Memory({ initial: pages, maximum: pages });
-  return [new Uint8Array(buffer as ArrayBuffer, 0, size), new Uint8Array(buffer as ArrayBuffer, size, size)];
+  return Array.from({ length }, (_, i) => new Uint8Array(buffer as ArrayBuffer, i * size, size));
 }
