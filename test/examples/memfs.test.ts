@@ -3,7 +3,7 @@ import { TempDir } from "../support/descriptors.ts";
 import { firstReason, test } from "../support/gate.ts";
 import { checkLeaks } from "../support/leaks.ts";
 import { copyListRemove, makeTree, useByMany, useFio, useGit, useSqlite } from "./mount_clients.ts";
-import { cannotMount, mounted, MountPoint, noFuseUring } from "./mounts.ts";
+import { cannotMount, lacksGnu, mounted, MountPoint, noFuseUring } from "./mounts.ts";
 import { lacks } from "./servers.ts";
 
 checkLeaks({ sharedRings: 1 });
@@ -25,11 +25,15 @@ for (
     ["over /dev/fuse", skip, ["--transport", "classic"]],
   ] as const
 ) {
-  test(`memfs.ts ${name}: cp -a, ls -lR, find, diff -r, rm -r`, { skip: reason }, async () => {
-    using scratch = new TempDir();
-    await makeTree(scratch.of("tree"));
-    await inMemory((path) => copyListRemove(path, scratch.of("tree"), scratch.path), ...options);
-  });
+  test(
+    `memfs.ts ${name}: cp -a, ls -lR, find, diff -r, rm -r`,
+    { skip: firstReason(reason, lacksGnu()) },
+    async () => {
+      using scratch = new TempDir();
+      await makeTree(scratch.of("tree"));
+      await inMemory((path) => copyListRemove(path, scratch.of("tree"), scratch.path), ...options);
+    },
+  );
 }
 
 test(

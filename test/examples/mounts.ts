@@ -17,6 +17,12 @@ export function cannotMount(...programs: readonly string[]): string | false {
   return firstReason(missingFuse(), lacks(...programs));
 }
 
+/** Why the programs are not those whose options and output the tests know, or `false`. */
+export function lacksGnu(): string | false {
+  const { stdout } = spawnSync("cp", ["--version"], { encoding: "utf8" });
+  return stdout?.includes("GNU") === true ? false : "cp and its like are not GNU's";
+}
+
 /** Why requests cannot come over io_uring here, or `false`. */
 export const noFuseUring: () => string | false = missingFuseUring;
 
@@ -38,7 +44,11 @@ export async function mounted(
   } finally {
     // After a failure what the server does is of no interest; whoever waits for it gets an error.
     if (!done) {
-      process.kill(server.pid, "SIGKILL");
+      try {
+        process.kill(server.pid, "SIGKILL");
+      } catch {
+        // It has ended by itself, or was killed because it took too long.
+      }
       await server.ended;
       spawnSync("umount", ["-l", point.path]);
     }
