@@ -114,7 +114,7 @@ export class Waker {
 
   /**
    * What is submitted next will have ended within so many milliseconds: look out for it as long. Going to sleep and being woken
-   * takes a third as long as a fast device takes for a durable write. Short waits in the kernel, turn by turn, took longer.
+   * takes about a third as long as a fast device takes for a durable write.
    */
   expectWithin(milliseconds: number): void {
     this.#until = Math.max(this.#until, performance.now() + milliseconds);
