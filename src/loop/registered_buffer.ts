@@ -27,8 +27,12 @@ interface Area {
   readonly mapping: Mapping;
 }
 
+// By their memory, without a reference to the object that the user has: it may be dropped.
+const registered = new WeakMap<ArrayBufferLike, Area>();
+
 // An object that is dropped without being disposed of gives its place back; its memory goes with the last view of it.
 const dropped = new FinalizationRegistry<Area>(({ table, slot, mapping }) => {
+  registered.delete(mapping.buffer);
   table.retire(slot, mapping, false, () => {});
 });
 
@@ -67,13 +71,9 @@ export class RegisteredBuffer implements Disposable, AsyncDisposable {
     this.slot = slot;
     this.size = size;
     this.address = mapping.address;
-    dropped.register(this, { table, slot, mapping }, this);
-    registered.set(mapping.buffer, this);
-  }
-
-  /** Whether it is one of this ring's. @internal */
-  belongsTo(driver: Driver): boolean {
-    return this.#table.driver === driver;
+    const area = { table, slot, mapping };
+    dropped.register(this, area, this);
+    registered.set(mapping.buffer, area);
   }
 
   /**
@@ -113,6 +113,7 @@ export class RegisteredBuffer implements Disposable, AsyncDisposable {
   #dispose(): Promise<void> {
     if (this.#disposed === null) {
       dropped.unregister(this);
+      registered.delete(this.#bytes.buffer);
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#disposed = promise;
       this.#table.retire(this.slot, this.#mapping, true, resolve);
@@ -121,13 +122,10 @@ export class RegisteredBuffer implements Disposable, AsyncDisposable {
   }
 }
 
-// What memory belongs to which buffer.
-const registered = new WeakMap<ArrayBufferLike, RegisteredBuffer>();
-
 /** The place of memory among a ring's registered buffers; −1 when it lies in none. @internal */
 export function registeredSlot(memory: ArrayBufferLike, driver: Driver): number {
-  const buffer = registered.get(memory);
-  return buffer === undefined || buffer.disposed || !buffer.belongsTo(driver) ? -1 : buffer.slot;
+  const area = registered.get(memory);
+  return area === undefined || area.table.driver !== driver ? -1 : area.slot;
 }
 
 /** Checks how many registered buffers there can be. */
