@@ -78,7 +78,7 @@ export function readableOf(fd: number): { stream: ReadableStream<Uint8Array<Arra
   const end = new End(fd);
   let pending: Promise<number> | undefined;
   let controlled: ReadableByteStreamController | undefined;
-  const stream = new ReadableStream<Uint8Array<ArrayBuffer>>({
+  const stream = new ReadableStream({
     type: "bytes",
     start: (controller) => {
       controlled = controller;
@@ -113,7 +113,7 @@ export function readableOf(fd: number): { stream: ReadableStream<Uint8Array<Arra
       // It had ended.
     }
   };
-  return { stream, end: { close } };
+  return { stream: stream as ReadableStream<Uint8Array<ArrayBuffer>>, end: { close } };
 }
 
 /** What a child reads, as a stream to write to. */
