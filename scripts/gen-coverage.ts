@@ -163,9 +163,9 @@ All of io_uring as liburing 2.15 knows it: the kernel that brought each thing, w
 it under both runtimes, and what happens on a kernel without it. What the running kernel has is to be had from \`probe()\`
 of \`uring\`, and from \`ring.getProbe()\`, \`ring.features\` and \`queryOpcodes()\` of \`uring/ring\`.
 
-"Seen on" are the kernels on which the tests saw it working: Linux ${kernels.suite} by \`./scripts/test\` on a virtual machine of a
-cloud, Linux ${kernels.lab} by \`./scripts/lab test\`, which runs the suite and what is in \`${LAB}\` in [the lab](lab.md). What was seen on
-${kernels.lab} alone is too young for the other, or needs a device that the lab has.
+"Seen on" are the kernels on which \`./scripts/test\` sees it working: Linux ${kernels.suite} on a virtual machine of a cloud, and Linux
+${kernels.lab} in [the lab](lab.md), by what is in \`${LAB}\` and the files of the suite that are named there. What was seen on ${kernels.lab}
+alone is too young for the other, or needs a device that the lab has. The rest of the suite runs in the lab by \`./scripts/lab test\`.
 
 | | done |
 | --- | --- |

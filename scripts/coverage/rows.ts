@@ -185,8 +185,10 @@ export class Rows {
       ring: found.ring,
       loop: loop[name] ?? found.loop,
       tests: onlyInLab ? [...inLab, ...others] : [...others, ...inLab],
-      // The lab runs the suite, too.
-      seen: all.size === 0 ? [] : onlyInLab ? [kernels.lab] : [kernels.suite, kernels.lab],
+      seen: [
+        ...(all.size > 0 && !onlyInLab ? [kernels.suite] : []),
+        ...([...all].some(isRunInLab) ? [kernels.lab] : []),
+      ],
       why: why[name] ?? untested[name],
       // Every kernel that has io_uring has what came with the first.
       without: kernel === FIRST ? "" : without[name] ?? found.without,
