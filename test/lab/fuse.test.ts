@@ -85,7 +85,7 @@ test("a client that is killed is gone, and its handler knows", { skip }, () =>
       },
     });
     await mounted(fs, { transport: "uring" }, async (path, { stats }) => {
-      const client = start("cat", [`${path}/f`]);
+      const client = start("dd", [`if=${path}/f`, "of=/dev/null", "bs=4096", "count=1"]);
       await until(() => signal !== undefined, "asked");
       client.kill("SIGKILL");
       assert.equal((await client.ended).status, "SIGKILL");
