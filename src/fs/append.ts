@@ -17,7 +17,6 @@ import {
 import { O_DIRECT } from "../ffi/arch.ts";
 import { addressOf } from "../ffi/pin.ts";
 import { system } from "../ffi/system.ts";
-import { severalCores } from "../loop/process.ts";
 import { waker } from "../loop/waker.ts";
 import { Uring, UringError } from "../mod.ts";
 
@@ -43,10 +42,6 @@ const EIO = 5;
 const SECTOR = 4096;
 /** The most that goes past the page cache at a time; it is copied before. */
 const MOST_DIRECT = 1024 * 1024;
-/** Durable writes that take less than so many milliseconds are waited for awake. */
-const SHORT = 0.5;
-/** What takes longer tells no more than that it does. */
-const LONG = 2;
 /** {@link Appender} knows no other descriptor: not yet, or there is none. */
 const UNKNOWN = -1;
 const NONE = -2;
@@ -67,9 +62,6 @@ export class Appender {
   #end = -1;
   #direct = UNKNOWN;
   #aligned: Uint8Array = new Uint8Array(0);
-  #cores: boolean | undefined = undefined;
-  /** How long a durable write has taken of late, in milliseconds. */
-  #usual = LONG;
 
   /** @param file Where they go; it stays open while any of them is under way. */
   constructor(file: AppendFile) {
@@ -136,10 +128,11 @@ export class Appender {
       }
     }
     while (rest.length > 0) {
+      if (durable) waker.expectLong();
       const options = { offset: this.#end, flags: durable ? RWF_DSYNC : 0 };
-      const write = (): Promise<number> =>
-        rest.length === 1 ? uring.write(fd, rest[0]!, options) : uring.writev(fd, rest, options);
-      const count = await (durable ? this.#awaited(write) : write());
+      const count = rest.length === 1
+        ? await uring.write(fd, rest[0]!, options)
+        : await uring.writev(fd, rest, options);
       if (count === 0) throw new UringError(EIO, "write", { hint: "nothing was written" });
       this.#end += count;
       rest = without(rest, count);
@@ -161,9 +154,10 @@ export class Appender {
       at += bytes.length;
     }
     const options = { offset: this.#end, flags: RWF_DSYNC };
-    const aligned = this.#aligned.subarray(0, length);
+    // The device takes its time: looking for the end again and again would only keep the processor from it.
+    waker.expectLong();
     try {
-      const count = await this.#awaited(() => Uring.shared.write(this.#direct, aligned, options));
+      const count = await Uring.shared.write(this.#direct, this.#aligned.subarray(0, length), options);
       this.#end += count;
       return without(records, count);
     } catch (error) {
@@ -172,20 +166,6 @@ export class Appender {
       this.#closeDirect();
       return records;
     }
-  }
-
-  /**
-   * A durable write. Falling asleep and being woken takes a third of the time that a fast device takes, so where it is fast, and
-   * a core is left for the kernel's thread that writes, it is waited for awake; the event loop goes round meanwhile.
-   */
-  async #awaited(write: () => Promise<number>): Promise<number> {
-    if (this.#usual < SHORT && (this.#cores ??= severalCores())) waker.expectWithin(2 * this.#usual);
-    // The device takes its time: looking for the end again and again would only keep the processor from others.
-    else waker.expectLong();
-    const start = performance.now();
-    const count = await write();
-    this.#usual += (Math.min(performance.now() - start, LONG) - this.#usual) / 8;
-    return count;
   }
 
   #closeDirect(): void {

@@ -41,7 +41,6 @@ export class Waker {
   #alarm: Alarm | null = null;
   #making = false;
   #long = false;
-  #until = 0;
   #rings = 0;
   readonly #spin: () => void = () => this.#spinTurn();
 
@@ -112,14 +111,6 @@ export class Waker {
     this.#long = true;
   }
 
-  /**
-   * What is submitted next will have ended within so many milliseconds: look out for it as long. Going to sleep and being woken
-   * takes about a third as long as a fast device takes for a durable write.
-   */
-  expectWithin(milliseconds: number): void {
-    this.#until = Math.max(this.#until, performance.now() + milliseconds);
-  }
-
   #startSpinning(): void {
     this.#state = "spinning";
     this.#turns = this.#long ? adapter.spinTurns : 0;
@@ -133,17 +124,8 @@ export class Waker {
       this.#state = "idle";
       return;
     }
-    if (++this.#turns >= adapter.spinTurns && !this.#looksOut() && !this.#anyPolled() && this.#ready()) {
-      this.#sleep();
-    } else setImmediate(this.#spin);
-  }
-
-  /** Whether {@link Waker.expectWithin} has something come soon. */
-  #looksOut(): boolean {
-    if (this.#until === 0) return false;
-    if (performance.now() < this.#until) return true;
-    this.#until = 0;
-    return false;
+    if (++this.#turns >= adapter.spinTurns && !this.#anyPolled() && this.#ready()) this.#sleep();
+    else setImmediate(this.#spin);
   }
 
   /** Whether there is an alarm; making the first one takes a few turns. */
