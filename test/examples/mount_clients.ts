@@ -136,22 +136,24 @@ export async function useGit(directory: string): Promise<void> {
       "safe.directory=*",
       ...args,
     ]);
-  await git("init", "-q", "work");
-  mkdirSync(`${directory}/work/some/where`, { recursive: true });
-  for (let i = 0; i < 50; i++) writeFileSync(`${directory}/work/some/where/${i}.txt`, content(i * 50, i));
-  const inWork = (...args: string[]): Promise<string> => git("-C", "work", ...args);
+  await git("init", "-q", "repository");
+  mkdirSync(`${directory}/repository/some/where`, { recursive: true });
+  for (let i = 0; i < 50; i++) {
+    writeFileSync(`${directory}/repository/some/where/${i}.txt`, content(i * 50, i));
+  }
+  const inWork = (...args: string[]): Promise<string> => git("-C", "repository", ...args);
   await inWork("add", ".");
   await inWork("commit", "-q", "-m", "first");
   await inWork("mv", "some/where/1.txt", "moved.txt");
-  writeFileSync(`${directory}/work/some/where/2.txt`, "changed");
+  writeFileSync(`${directory}/repository/some/where/2.txt`, "changed");
   await inWork("commit", "-q", "-a", "-m", "second");
   await inWork("gc", "-q");
   await inWork("fsck", "--full", "--strict");
   assert.equal(await inWork("status", "--porcelain"), "");
-  await git("clone", "-q", "work", "clone");
+  await git("clone", "-q", "repository", "clone");
   assert.deepEqual(readFileSync(`${directory}/clone/moved.txt`), Buffer.from(content(50, 1)));
   await inWork("checkout", "-q", "HEAD~1");
-  assert.deepEqual(readFileSync(`${directory}/work/some/where/2.txt`), Buffer.from(content(100, 2)));
+  assert.deepEqual(readFileSync(`${directory}/repository/some/where/2.txt`), Buffer.from(content(100, 2)));
 }
 
 /** A database with a journal, and one with a log and shared memory; both sound after two writers at a time. */
