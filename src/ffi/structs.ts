@@ -500,19 +500,6 @@ export const flock = {
 export const rlimit = { size: 16, align: 8, rlim_cur: 0, rlim_max: 8 } as const;
 export const sock_filter = { size: 8, align: 4, code: 0, jt: 2, jf: 3, k: 4 } as const;
 export const sock_fprog = { size: 16, align: 8, len: 0, filter: 8 } as const;
-export const fuse_in_header = {
-  size: 40,
-  align: 8,
-  len: 0,
-  opcode: 4,
-  unique: 8,
-  nodeid: 16,
-  uid: 24,
-  gid: 28,
-  pid: 32,
-  total_extlen: 36,
-} as const;
-export const fuse_out_header = { size: 16, align: 8, len: 0, error: 4, unique: 8 } as const;
 export const sigset_t = { size: 128, align: 8 } as const;
 export const dirent64 = {
   size: 280,
